@@ -113,10 +113,12 @@ errc tokens_check(struct catalog *c, str text, struct token *ret_token, struct e
 		     "the token %s has expired; an admin makes a new one with `holdfast token "
 		     "create`",
 		     t.name);
-	/* to the minute, so that a busy client does not write at every request */
-	if (now - t.used > MINUTE_MS)
-		TRY(catalog_exec_relaxed(c, e, "UPDATE token SET used = ? WHERE id = ?", "it", now,
-					 t.id));
+	/* to the minute, so that a busy client does not write at every request; a full disk locks
+	 * nobody out */
+	if (now - t.used > MINUTE_MS && catalog_exec_relaxed(c, NULL,
+							     "UPDATE token SET used = ? WHERE id = ?",
+							     "it", now, t.id) == OK)
+		t.used = now;
 	*ret_token = t;
 	return OK;
 }

@@ -1,6 +1,5 @@
 #include "catalog/bus.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
@@ -104,6 +103,8 @@ uint64_t bus_sequence(struct bus *b)
 bool bus_wait(struct bus *b, uint64_t sequence, int64_t timeout_ms)
 {
 	struct timespec until;
+	if (timeout_ms < 0)
+		timeout_ms = 0;
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += timeout_ms / 1000;
 	until.tv_nsec += (timeout_ms % 1000) * 1000000;
@@ -113,7 +114,7 @@ bool bus_wait(struct bus *b, uint64_t sequence, int64_t timeout_ms)
 	}
 	pthread_mutex_lock(&b->sequence_lock);
 	while (b->sequence == sequence)
-		if (pthread_cond_timedwait(&b->announced, &b->sequence_lock, &until) == ETIMEDOUT)
+		if (pthread_cond_timedwait(&b->announced, &b->sequence_lock, &until) != 0)
 			break;
 	bool announced = b->sequence != sequence;
 	pthread_mutex_unlock(&b->sequence_lock);

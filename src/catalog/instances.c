@@ -272,6 +272,9 @@ errc instances_set_traffic(struct catalog *c, const struct instance_traffic_chan
 			   size_t change_count, struct err *e)
 {
 	char place[2 * NAME_MAX_BYTES + 2] = "";
+	for (size_t k = 0; k < change_count; k++)
+		for (size_t n = 0; n < k; n++)
+			must(strcmp(changes[k].id, changes[n].id) != 0);
 	struct instance_table *t = lock_table(c);
 	errc rc = catalog_begin(c, e);
 	if (rc == OK) {

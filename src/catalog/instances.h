@@ -98,7 +98,7 @@ struct instance {
 	struct {
 		int64_t generation; /* the traffic_generation that is in force in the proxy */
 		bool up;            /* healthy as the proxy sees it */
-		char check[96];     /* the proxy's words on its last health check */
+		char check[256];    /* the proxy's words on its last health check */
 		int in_flight;      /* requests at it now, WebSockets not counted */
 		int queued;
 		int websockets;      /* WebSockets at it now */
@@ -125,8 +125,8 @@ struct instance_traffic_change {
 	int weight;
 };
 
-/* Change what the proxy should do with several instances of one environment, at once. Unchanged
- * ones keep their generation. Announced: BUS_TRAFFIC_DESIRED. */
+/* Change what the proxy should do with several instances of one environment, each named once, in
+ * one transaction. Unchanged ones keep their generation. Announced: BUS_TRAFFIC_DESIRED. */
 WARN_UNUSED errc instances_set_traffic(struct catalog *c,
 				       const struct instance_traffic_change *changes,
 				       size_t change_count, struct err *e);

@@ -28,15 +28,26 @@ static errc read_lease(struct catalog *c, const char *name, struct lease *l, boo
 	return OK;
 }
 
+/* An operation that a daemon left at work is resumed by the next one and still holds its lease. */
+static errc is_at_work(struct catalog *c, const char *operation, bool *ret_at_work, struct err *e)
+{
+	struct catalog_query q CLEANUP(catalog_query_done) = { 0 };
+	TRY(catalog_query(c, &q, e, "SELECT 1 FROM operation WHERE id = ? AND state = ?", "ti",
+			  operation, (int64_t)OPERATION_RUNNING));
+	return catalog_step(&q, ret_at_work, e);
+}
+
 static errc acquire_in_transaction(struct catalog *c, const char *name, const char *operation,
 				   const char *holder, struct lease *ret_lease, struct err *e)
 {
 	struct lease l;
-	bool found = false;
+	bool found = false, at_work = false;
 	time_ms now = clock_now();
 	TRY(read_lease(c, name, &l, &found, e));
 	bool ours = found && strcmp(l.operation, operation) == 0;
-	if (found && !ours && l.operation[0] && l.expires > now) {
+	if (found && !ours && l.operation[0])
+		TRY(is_at_work(c, l.operation, &at_work, e));
+	if (found && !ours && l.operation[0] && (l.expires > now || at_work)) {
 		char since[UNIT_TEXT_SIZE];
 		FAIL(e, ERR_LOCKED, "%s is being changed by %s (operation %s, begun %s)", name,
 		     l.holder, l.operation, time_ago(l.acquired, now, since));

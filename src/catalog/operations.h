@@ -108,8 +108,9 @@ WARN_UNUSED errc operations_events(struct catalog *c, const char *id, int64_t af
 				   struct err *e);
 
 /*
- * Leases: who may change an environment. A lease runs out LEASE_MS after its last renewal, so a
- * dead holder blocks nobody for long; its fencing token grows with every holder.
+ * Leases: who may change an environment. A lease runs out LEASE_MS after its last renewal unless
+ * its operation is still at work here (it is resumed), so a dead holder blocks nobody for long; its
+ * fencing token grows with every holder.
  */
 enum { LEASE_MS = 15000 };
 

@@ -64,7 +64,8 @@ errc outbox_sent(struct catalog *c, int64_t id, struct err *e)
 {
 	return catalog_exec(
 		c, NULL, e,
-		"UPDATE outbox SET state = ?, attempts = attempts + 1, error = '' WHERE id = ?",
+		"UPDATE outbox SET state = ?, attempts = attempts + 1, error = '', body = ''"
+		" WHERE id = ?",
 		"ii", (int64_t)STATE_SENT, id);
 }
 

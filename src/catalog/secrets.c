@@ -1,9 +1,11 @@
 #include "catalog/secrets.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/checks.h"
 #include "catalog/catalog_internal.h"
@@ -13,7 +15,6 @@
 enum {
 	NONCE_BYTES = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
 	TAG_BYTES = crypto_aead_xchacha20poly1305_ietf_ABYTES,
-	SECRET_COUNT_MAX = 1000,
 	CONTEXT_SIZE = 512,
 };
 
@@ -23,15 +24,29 @@ errc secret_key_load(const char *data, unsigned char ret_key[static 32], struct 
 {
 	char path[IO_PATH_MAX];
 	struct buf bytes CLEANUP(buf_done) = buf_init(32);
-	snprintf(path, sizeof(path), "%s/keys", data);
+	struct stat st;
+	int n = snprintf(path, sizeof(path), "%s/keys/secret.key", data);
+	if (n < 0 || n >= (int)sizeof(path))
+		FAIL(e, ERR_LIMIT, "the data folder's path is too long");
+	*strrchr(path, '/') = '\0';
 	TRY(io_make_dirs(path, 0700, e));
-	snprintf(path, sizeof(path), "%s/keys/secret.key", data);
-	errc rc = io_read_file(path, &bytes, e);
-	if (rc == ERR_NOT_FOUND) {
+	path[strlen(path)] = '/';
+	if (lstat(path, &st) < 0) {
+		if (errno != ENOENT)
+			FAIL_ERRNO(e, "cannot stat %s", path);
 		entropy_fill(ret_key, 32);
 		return io_write_file(path, (str){ (const char *)ret_key, 32 }, 0600, e);
 	}
-	TRY(rc);
+	if (st.st_mode & 077)
+		FAIL(e, ERR_FORBIDDEN,
+		     "the key of the secrets %s can be read by other users; run `chmod 600 %s` "
+		     "and, if somebody may have read it and the catalog, change the secrets",
+		     path, path);
+	if (st.st_size > 32)
+		FAIL(e, ERR_CORRUPT,
+		     "%s must hold 32 bytes but holds %lld; restore it from a backup", path,
+		     (long long)st.st_size);
+	TRY(io_read_file(path, &bytes, e));
 	if (bytes.len != 32)
 		FAIL(e, ERR_CORRUPT,
 		     "%s must hold 32 bytes but holds %zu; restore it from a backup", path,
@@ -110,6 +125,25 @@ static errc check_name(const char *name, struct err *e)
 	return OK;
 }
 
+/* Past the cap a list would be cut short, and an application started without some of them. */
+static errc check_room(struct catalog *c, const char *app, const char *environment,
+		       const char *name, struct err *e)
+{
+	struct catalog_query q CLEANUP(catalog_query_done) = { 0 };
+	bool row = false;
+	TRY(catalog_query(c, &q, e,
+			  "SELECT count(*) FROM (SELECT max(version), sealed FROM secret"
+			  " WHERE app = ? AND environment = ? AND name <> ? GROUP BY name"
+			  " HAVING length(sealed) > 0)",
+			  "ttt", app, environment, name));
+	TRY(catalog_step(&q, &row, e));
+	must(row);
+	if (catalog_i64(&q, 0) >= SECRET_COUNT_MAX)
+		FAIL(e, ERR_LIMIT, "%s/%s has %d secrets, which is the most; remove one first", app,
+		     environment, SECRET_COUNT_MAX);
+	return OK;
+}
+
 static errc set_in_transaction(struct catalog *c, const char *app, const char *environment,
 			       const char *name, str value, const char *actor, int64_t *ret_version,
 			       struct err *e)
@@ -118,8 +152,10 @@ static errc set_in_transaction(struct catalog *c, const char *app, const char *e
 	int64_t version = 0;
 	TRY(secrets_version(c, app, environment, &version, e));
 	version++;
-	if (value.ptr)
+	if (value.ptr) {
+		TRY(check_room(c, app, environment, name, e));
 		TRY(seal(c, value, app, environment, name, version, &sealed, e));
+	}
 	TRY(catalog_exec(
 		c, NULL, e,
 		"INSERT INTO secret (app, environment, name, version, sealed, created, actor)"

@@ -7,7 +7,7 @@
 
 #include "catalog/catalog.h"
 
-enum { SECRET_NAME_MAX = 128, SECRET_BYTES_MAX = 64 * 1024 };
+enum { SECRET_NAME_MAX = 128, SECRET_BYTES_MAX = 64 * 1024, SECRET_COUNT_MAX = 1000 };
 
 struct secret {
 	const char *name;
@@ -17,7 +17,8 @@ struct secret {
 	const char *actor;
 };
 
-/* Set (or with value.ptr NULL remove) a secret. Errors: ERR_INVALID for a bad name, ERR_LIMIT. */
+/* Set (or with value.ptr NULL remove) a secret. Errors: ERR_INVALID for a bad name or a NUL in the
+ * value, ERR_LIMIT for one too long or too many of them in the environment. */
 WARN_UNUSED errc secrets_set(struct catalog *c, const char *app, const char *environment,
 			     const char *name, str value, const char *actor, int64_t *ret_version,
 			     struct err *e);

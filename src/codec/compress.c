@@ -3,6 +3,7 @@
 #include <brotli/decode.h>
 #include <brotli/encode.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -13,6 +14,14 @@ enum { STEP_BYTES = 64 * 1024, GZIP_WINDOW = 15 + 16, OS_UNKNOWN = 255, BROTLI_W
 static errc too_large(const struct buf *into, struct err *e)
 {
 	FAIL(e, ERR_LIMIT, "the result is larger than the limit of %zu bytes", into->cap);
+}
+
+/* Room for the next step, smaller near the cap so that the cap can be reached exactly. */
+static char *next_room(struct buf *into, size_t *ret_size)
+{
+	size_t left = into->cap - into->len;
+	*ret_size = left < STEP_BYTES ? left : STEP_BYTES;
+	return *ret_size ? buf_reserve(into, *ret_size) : NULL;
 }
 
 static errc gzip_bytes(int level, str bytes, struct buf *into, struct err *e)
@@ -28,45 +37,73 @@ static errc gzip_bytes(int level, str bytes, struct buf *into, struct err *e)
 	z.avail_in = (uInt)bytes.len;
 	errc result = OK;
 	do {
-		char *dst = buf_reserve(into, STEP_BYTES);
+		size_t size = 0;
+		char *dst = next_room(into, &size);
 		if (!dst) {
 			result = too_large(into, e);
 			break;
 		}
 		z.next_out = (Bytef *)dst;
-		z.avail_out = STEP_BYTES;
+		z.avail_out = (uInt)size;
 		rc = deflate(&z, Z_FINISH);
-		into->len += STEP_BYTES - z.avail_out;
+		into->len += size - z.avail_out;
 	} while (rc == Z_OK || rc == Z_BUF_ERROR);
 	must(result != OK || rc == Z_STREAM_END);
 	deflateEnd(&z);
 	return result;
 }
 
+/* Where a result of at most BOUND bytes is made: in INTO when that always fits, else in *SCRATCH.
+ */
+static char *room_for(struct buf *into, size_t bound, char **scratch)
+{
+	if (!into->overflow && bound <= into->cap - into->len)
+		return buf_reserve(into, bound);
+	*scratch = must_realloc(NULL, bound);
+	return *scratch;
+}
+
+/* Keep the LEN bytes made in room_for(). */
+static errc keep(struct buf *into, char *scratch, size_t len, struct err *e)
+{
+	if (!scratch) {
+		into->len += len;
+		into->ptr[into->len] = '\0';
+		return OK;
+	}
+	bool fits = !into->overflow && len <= into->cap - into->len;
+	if (fits)
+		buf_add(into, (str){ scratch, len });
+	free(scratch);
+	return fits ? OK : too_large(into, e);
+}
+
 static errc brotli_bytes(int level, str bytes, struct buf *into, struct err *e)
 {
+	char *scratch = NULL;
 	size_t size = BrotliEncoderMaxCompressedSize(bytes.len);
-	char *dst = buf_reserve(into, size);
-	if (!dst)
-		return too_large(into, e);
+	if (size == 0)
+		FAIL(e, ERR_LIMIT, "%zu bytes cannot be compressed at once", bytes.len);
+	char *dst = room_for(into, size, &scratch);
 	if (!BrotliEncoderCompress(level, BROTLI_WINDOW_LOG, BROTLI_MODE_TEXT, bytes.len,
-				   (const uint8_t *)bytes.ptr, &size, (uint8_t *)dst))
+				   (const uint8_t *)bytes.ptr, &size, (uint8_t *)dst)) {
+		free(scratch);
 		FAIL(e, ERR_INTERNAL, "brotli failed");
-	into->len += size;
-	return OK;
+	}
+	return keep(into, scratch, size, e);
 }
 
 static errc zstd_bytes(int level, str bytes, struct buf *into, struct err *e)
 {
-	size_t size = ZSTD_compressBound(bytes.len);
-	char *dst = buf_reserve(into, size);
-	if (!dst)
-		return too_large(into, e);
-	size_t len = ZSTD_compress(dst, size, bytes.ptr, bytes.len, level);
-	if (ZSTD_isError(len))
+	char *scratch = NULL;
+	size_t bound = ZSTD_compressBound(bytes.len);
+	char *dst = room_for(into, bound, &scratch);
+	size_t len = ZSTD_compress(dst, bound, bytes.ptr, bytes.len, level);
+	if (ZSTD_isError(len)) {
+		free(scratch);
 		FAIL(e, ERR_INTERNAL, "zstd failed: %s", ZSTD_getErrorName(len));
-	into->len += len;
-	return OK;
+	}
+	return keep(into, scratch, len, e);
 }
 
 errc compress_bytes(enum compress_format format, int level, str bytes, struct buf *into,
@@ -76,14 +113,6 @@ errc compress_bytes(enum compress_format format, int level, str bytes, struct bu
 		return gzip_bytes(level, bytes, into, e);
 	return format == COMPRESS_BROTLI ? brotli_bytes(level, bytes, into, e)
 					 : zstd_bytes(level, bytes, into, e);
-}
-
-/* Room for the next step, smaller near the cap so that the cap can be reached exactly. */
-static char *next_room(struct buf *into, size_t *ret_size)
-{
-	size_t left = into->cap - into->len;
-	*ret_size = left < STEP_BYTES ? left : STEP_BYTES;
-	return *ret_size ? buf_reserve(into, *ret_size) : NULL;
 }
 
 static errc gunzip_bytes(str bytes, struct buf *into, struct err *e)

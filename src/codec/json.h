@@ -82,8 +82,8 @@ void json_add_str(struct json_writer *w, str s);
 void json_add_cstr(struct json_writer *w, const char *s);
 void json_add_i64(struct json_writer *w, int64_t v);
 void json_add_u64(struct json_writer *w, uint64_t v);
-/* The shortest text that reads back as V, laid out as JavaScript does; null for NaN and infinities,
- * which JSON has not. */
+/* The shortest text that reads back as V, with an exponent from 1e18 on; null for NaN and
+ * infinities, which JSON has not. */
 void json_add_f64(struct json_writer *w, double v);
 void json_add_bool(struct json_writer *w, bool v);
 void json_add_null(struct json_writer *w);

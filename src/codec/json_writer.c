@@ -8,6 +8,9 @@
 #include "codec/json_simdjson.h"
 #include "codec/text.h"
 
+/* A longer whole number would read back as an integer out of range. */
+enum { PLAIN_DIGITS_MAX = 18 };
+
 struct json_writer json_writer_init(struct buf *into, bool pretty)
 {
 	return (struct json_writer){ .into = into, .pretty = pretty };
@@ -189,7 +192,11 @@ void json_add_f64(struct json_writer *w, double v)
 	int point = (int)strtol(p + 1, NULL, 10) + 1;
 	if (signbit(v))
 		buf_add_byte(w->into, '-');
-	if (point > -6 && point <= 21) {
+	if (v == 0 && signbit(v)) {
+		buf_add_c(w->into, "0.0");
+		return;
+	}
+	if (point > -6 && point <= PLAIN_DIGITS_MAX) {
 		add_plain(w->into, (str){ digits, digit_count }, point);
 		return;
 	}

@@ -57,6 +57,10 @@ bool text_from_base64(str s, enum text_base64 variant, struct buf *into)
 	if (!dst || sodium_base642bin((unsigned char *)dst, size, s.ptr, s.len, NULL, &len, NULL,
 				      sodium_variant(variant)) != 0)
 		return false;
+	/* libsodium 1.0.18 takes some bytes above 127 for others of the alphabet */
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.ptr[i] > 127)
+			return false;
 	into->len += len;
 	into->ptr[into->len] = '\0';
 	return true;

@@ -18,6 +18,7 @@ struct builder {
 	struct arena *into;
 	struct fy_diag *diag;
 	struct fy_parser *parser;
+	str text;                /* the whole */
 	struct yaml_node *stack; /* nodes done whose container is open */
 	size_t stack_count;
 	size_t stack_size;
@@ -115,23 +116,58 @@ static bool count_node(struct builder *b, const struct yaml_node *n)
 	return true;
 }
 
+/*
+ * The text of a single-quoted scalar, on which libfyaml 0.7.12 leaks memory when quotes are doubled
+ * side by side: such a one is unquoted here. False when there is nothing to avoid.
+ */
+static bool unquote(struct builder *b, struct fy_token *value, str *ret_raw, str *ret_text)
+{
+	const struct fy_mark *start = fy_token_start_mark(value), *end = fy_token_end_mark(value);
+	if (!start || !end || end->input_pos > b->text.len || start->input_pos > end->input_pos)
+		return false;
+	str raw = { b->text.ptr + start->input_pos, end->input_pos - start->input_pos };
+	if (str_find(raw, STR("''''")) < 0)
+		return false;
+	char *text = arena_cstr(b->into, raw);
+	size_t len = 0;
+	if (b->into->overflow)
+		return false;
+	for (size_t i = 0; i < raw.len; i++) {
+		text[len++] = raw.ptr[i];
+		if (raw.ptr[i] == '\'')
+			i++;
+	}
+	text[len] = '\0';
+	*ret_raw = raw;
+	*ret_text = (str){ text, len };
+	return true;
+}
+
 static bool on_scalar(struct builder *b, struct fy_token *value, const struct fy_mark *mark)
 {
 	struct yaml_node n = { .kind = YAML_SCALAR };
 	enum fy_scalar_style style = fy_token_scalar_style(value);
-	size_t len = 0;
-	const char *text = fy_token_get_text(value, &len);
+	str raw = { 0 };
+	bool unquoted = style == FYSS_SINGLE_QUOTED && unquote(b, value, &raw, &n.text);
 	n.plain = style == FYSS_PLAIN || style == FYSS_ANY;
 	set_place(b, &n, mark);
 	/* libfyaml's mark is behind the quote */
 	if (mark && (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED) && n.column > 1)
 		n.column--;
+	if (unquoted && memchr(raw.ptr, '\n', raw.len))
+		return refuse(b, &n,
+			      "a text of several lines with '''' in it; write it in double quotes");
+	if (b->into->overflow)
+		return refuse(b, &n, "it needs too much memory");
+	size_t len = n.text.len;
+	const char *text = unquoted ? n.text.ptr : fy_token_get_text(value, &len);
 	if (len && memchr(text, 0, len))
 		return refuse(b, &n, "a value holds a NUL character");
 	if (n.plain && is_key_place(b) && len == 2 && memcmp(text, "<<", 2) == 0)
 		return refuse(b, &n,
 			      "merge keys (<<) are not supported; repeat what they stand for");
-	n.text = arena_str(b->into, (str){ text, len });
+	if (!unquoted)
+		n.text = arena_str(b->into, (str){ text, len });
 	return count_node(b, &n) && push(b, &n);
 }
 
@@ -295,7 +331,7 @@ static bool run(struct builder *b, str text)
 errc yaml_parse(struct arena *into, str text, const char *file, const struct yaml_node **ret_root,
 		struct yaml_problem *ret_problem, struct err *e)
 {
-	struct builder b = { .into = into, .last = { .line = 1, .column = 1 } };
+	struct builder b = { .into = into, .text = text, .last = { .line = 1, .column = 1 } };
 	struct yaml_node *root = arena_alloc(into, sizeof(*root));
 	errc rc = OK;
 	bool ok = false;

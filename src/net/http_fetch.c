@@ -23,7 +23,9 @@ static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 
 static void init_curl(void)
 {
-	must(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+	/* without CURL_GLOBAL_SSL: OpenSSL initialises itself at the first https request, and costs
+	 * a daemon that makes none nothing */
+	must(curl_global_init(CURL_GLOBAL_NOTHING) == CURLE_OK);
 }
 
 void http_transfer_global_init(void)

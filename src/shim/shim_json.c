@@ -222,8 +222,8 @@ static bool is_id(const char *id)
 	size_t len = strlen(id);
 	bool good = len > 0 && len <= SHIM_ID_BYTES_MAX && id[0] != '-' && id[0] != '.';
 	for (size_t i = 0; good && i < len; i++)
-		good = (id[i] >= 'a' && id[i] <= 'z') || (id[i] >= '0' && id[i] <= '9') || id[i] == '-' ||
-		       id[i] == '.';
+		good = (id[i] >= 'a' && id[i] <= 'z') || (id[i] >= '0' && id[i] <= '9') ||
+		       id[i] == '-' || id[i] == '.';
 	return good;
 }
 
@@ -235,7 +235,8 @@ errc shim_spec_parse(str text, struct arena *config, struct shim_spec *ret_spec,
 	TRY(json_parse(config, text, SHIM_SPEC_BYTES_MAX, &object, e));
 	TRY(take_cstr(object, "id", SHIM_ID_BYTES_MAX, true, &spec.id, e));
 	if (!is_id(spec.id))
-		FAIL(e, ERR_INVALID, "\"id\" is made of a-z, 0-9, - and ., at most %d", SHIM_ID_BYTES_MAX);
+		FAIL(e, ERR_INVALID, "\"id\" is made of a-z, 0-9, - and ., at most %d",
+		     SHIM_ID_BYTES_MAX);
 	TRY(take_argv(object, config, &spec, e));
 	TRY(take_env(object, config, &spec, e));
 	TRY(take_user(object, &spec.user, e));

@@ -69,6 +69,8 @@ struct spec_build {
 	bool precompress;          /* false without a public folder */
 	const struct spec_budget *budgets;
 	size_t budget_count;
+	struct spec_list allow;    /* globs of public files that are not validated */
+	struct spec_list external; /* globs of URL paths that exist only at run time */
 };
 
 struct spec_service {

@@ -95,6 +95,12 @@ static const struct spec_option build_options[] = {
 	  .meaning = "Whether the public folder's files get gzip and brotli siblings." },
 	{ "budgets", SPEC_GROUP_LIST, AT(spec_build, budgets), .max = 64, .group = &budget_group,
 	  .meaning = "Limits on the size of what was built." },
+	{ "allow", SPEC_LIST, AT(spec_build, allow), .item = SPEC_GLOB, .max = 64,
+	  .meaning = "Files of the public folder that are not validated: a secret or source map "
+		     "found there is meant to be there." },
+	{ "external", SPEC_LIST, AT(spec_build, external), .item = SPEC_GLOB, .max = 64,
+	  .meaning = "URL paths without the leading `/` that exist only at run time, so that "
+		     "references to them are right." },
 };
 static const struct spec_group build_group = {
 	.name = "build",

