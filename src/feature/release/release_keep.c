@@ -1,0 +1,257 @@
+/* What comes after the switch: warm releases and their end, pruning. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/checks.h"
+#include "base/log.h"
+#include "feature/release/release_internal.h"
+#include "feature/workspace.h"
+#include "os/clock.h"
+#include "os/io.h"
+
+enum {
+	SCRATCH_BYTES = 64 * 1024 * 1024,
+	LIST_MAX = 1000,
+	GONE_SLACK_MS = 30000,      /* beyond the stop deadline of the shim */
+	ARTIFACT_AGE_MS = 86400000, /* one that no release has yet is kept so long */
+};
+
+/* ---- Stopping. */
+
+static errc list_instances(const struct feature_context *context, const char *app,
+			   const char *environment, int64_t number, struct arena *scratch,
+			   struct instance **ret_items, size_t *ret_count, struct err *e)
+{
+	struct instance_filter filter = { .app = app,
+					  .environment = environment,
+					  .release = number };
+	return instances_list(context->catalog, &filter, scratch, ret_items, ret_count, e);
+}
+
+static errc forget(const struct feature_context *context, const struct instance *i, struct err *e)
+{
+	struct instance_traffic_change out = { i->id, TRAFFIC_NONE, 1 };
+	char folder[WORKSPACE_PATH_SIZE];
+	if (i->in_proxy && i->traffic != TRAFFIC_NONE)
+		TRY(instances_set_traffic(context->catalog, &out, 1, e));
+	TRY(instances_remove(context->catalog, i->id, e));
+	snprintf(folder, sizeof(folder), "%s/instances/%s/home", context->data, i->id);
+	return io_remove_tree(folder, e); /* its output stays until the release is pruned */
+}
+
+static errc wait_a_moment(const struct feature_context *context, struct release_run *run,
+			  uint64_t sequence, struct err *e)
+{
+	if (run)
+		return release_pause(run, sequence, 250, e);
+	bus_wait(catalog_bus(context->catalog), sequence, 250);
+	return OK;
+}
+
+errc release_retire_instances(const struct feature_context *context, const char *app,
+			      const char *environment, int64_t number, struct release_run *run,
+			      struct err *e)
+{
+	int64_t begun = clock_mono_ms();
+	for (;;) {
+		struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
+		struct instance *items = NULL;
+		size_t count = 0;
+		uint64_t sequence = bus_sequence(catalog_bus(context->catalog));
+		TRY(list_instances(context, app, environment, number, &scratch, &items, &count, e));
+		if (count == 0)
+			return OK;
+		for (size_t k = 0; k < count; k++) {
+			if (items[k].desired != INSTANCE_STOPPED)
+				TRY(instances_set_desired(context->catalog, items[k].id,
+							  INSTANCE_STOPPED, e));
+			else if (items[k].runtime.state == INSTANCE_STATE_GONE)
+				TRY(forget(context, &items[k], e));
+		}
+		/* the longest stop_timeout that a specification may ask for is an hour */
+		if (clock_mono_ms() - begun > 3600000 + GONE_SLACK_MS)
+			FAIL(e, ERR_TIMEOUT, "the instances of release %lld do not end",
+			     (long long)number);
+		TRY(wait_a_moment(context, run, sequence, e));
+	}
+}
+
+static errc retire(const struct feature_context *context, const struct release *r,
+		   struct release_run *run, struct err *e)
+{
+	TRY(release_retire_instances(context, r->app, r->environment, r->number, run, e));
+	TRY(workspace_remove(context, r, e));
+	return releases_set_state(context->catalog, r, RELEASE_RETIRED, 0, NULL, e);
+}
+
+/* ---- Pruning. */
+
+static errc remove_instance_folders(const struct feature_context *context, const struct release *r,
+				    struct err *e)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(SPEC_ARENA_BYTES);
+	const struct spec *spec = NULL;
+	const struct spec_environment *environment = NULL;
+	if (spec_parse(&scratch, str_c(r->specification), "holdfast.yml", &spec, NULL, NULL) !=
+		    OK ||
+	    spec_environment_find(spec, r->environment, &environment, NULL) != OK)
+		return OK;
+	for (size_t s = 0; s < environment->service_count; s++) {
+		for (int n = 0; n < (int)environment->services[s].instances; n++) {
+			struct instance i = { .release = r->number, .ordinal = n };
+			char folder[WORKSPACE_PATH_SIZE];
+			memcpy(i.app, r->app, sizeof(i.app));
+			memcpy(i.environment, r->environment, sizeof(i.environment));
+			snprintf(i.service, sizeof(i.service), "%s", environment->services[s].name);
+			instance_set_id(&i);
+			snprintf(folder, sizeof(folder), "%s/instances/%s", context->data, i.id);
+			TRY(io_remove_tree(folder, e));
+		}
+	}
+	return OK;
+}
+
+/* Beyond the newest RETAIN that can be gone back to, a release keeps its row and loses its files.
+ */
+static errc prune_releases(struct release_run *run, struct err *e)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
+	struct release *items = NULL;
+	size_t count = 0;
+	int64_t kept = 0;
+	TRY(releases_list(run->context->catalog, run->operation.app, run->operation.environment,
+			  LIST_MAX, &scratch, &items, &count, e));
+	for (size_t i = 0; i < count; i++) {
+		bool alive = items[i].state == RELEASE_CURRENT || items[i].state == RELEASE_WARM ||
+			     items[i].state == RELEASE_NEW;
+		if (alive ||
+		    (items[i].state == RELEASE_RETIRED && kept < run->environment->deploy.retain)) {
+			kept += !alive || items[i].state == RELEASE_CURRENT;
+			continue;
+		}
+		if (items[i].state == RELEASE_FAILED && i < 10)
+			continue; /* for whoever looks into it */
+		TRY(workspace_remove(run->context, &items[i], e));
+		TRY(remove_instance_folders(run->context, &items[i], e));
+	}
+	return OK;
+}
+
+static bool same_place(const struct release *a, const struct release *b)
+{
+	return strcmp(a->app, b->app) == 0 && strcmp(a->environment, b->environment) == 0;
+}
+
+/* Whether a release may still be gone back to: its environment's newest few, or one that runs. */
+static bool is_needed(const struct release *items, size_t at, int64_t retain)
+{
+	const struct release *r = &items[at];
+	int64_t newer = 0;
+	if (r->state == RELEASE_FAILED)
+		return false;
+	if (r->state != RELEASE_RETIRED)
+		return true;
+	for (size_t i = 0; i < at; i++)
+		newer += same_place(&items[i], r) && items[i].state != RELEASE_FAILED;
+	return newer < retain;
+}
+
+/* An artifact goes when no environment of any application needs it; other environments keep as many
+ * as they may have asked for at most, so that a deploy here never takes what belongs there. */
+static errc prune_artifacts(struct release_run *run, struct err *e)
+{
+	enum { RETAIN_ELSEWHERE = 100 };
+	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
+	struct artifact_info *artifacts = NULL;
+	struct release *items = NULL;
+	size_t artifact_count = 0, count = 0;
+	TRY(artifact_list(run->context->artifacts, &scratch, &artifacts, &artifact_count, e));
+	TRY(releases_list(run->context->catalog, NULL, NULL, 10000, &scratch, &items, &count, e));
+	for (size_t a = 0; a < artifact_count; a++) {
+		char text[DIGEST_TEXT_SIZE];
+		bool needed = clock_now() - artifacts[a].stored_at < ARTIFACT_AGE_MS, ever = false;
+		digest_text(&artifacts[a].digest, text);
+		for (size_t i = 0; i < count; i++) {
+			if (strcmp(items[i].artifact, text) != 0)
+				continue;
+			bool here = strcmp(items[i].app, run->operation.app) == 0 &&
+				    strcmp(items[i].environment, run->operation.environment) == 0;
+			ever = true;
+			needed |= !here && is_needed(items, i, RETAIN_ELSEWHERE);
+		}
+		for (size_t i = 0; ever && i < count && !needed; i++)
+			needed = strcmp(items[i].artifact, text) == 0 &&
+				 is_needed(items, i, run->environment->deploy.retain);
+		if (!needed)
+			TRY(artifact_remove(run->context->artifacts, &artifacts[a].digest, e));
+	}
+	return OK;
+}
+
+/* ---- finish */
+
+/* One warm release is enough: the one that served last. */
+static errc retire_others(struct release_run *run, struct err *e)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
+	struct release *items = NULL;
+	size_t count = 0;
+	bool keep_previous = run->environment->deploy.keep_warm_ms > 0;
+	TRY(releases_list(run->context->catalog, run->operation.app, run->operation.environment,
+			  LIST_MAX, &scratch, &items, &count, e));
+	for (size_t i = 0; i < count; i++) {
+		bool previous = items[i].number == run->previous.number && keep_previous;
+		if (items[i].state == RELEASE_WARM && !previous)
+			TRY(retire(run->context, &items[i], run, e));
+	}
+	return OK;
+}
+
+errc release_step_finish(struct release_run *run, struct err *e)
+{
+	TRY(retire_others(run, e));
+	TRY(prune_releases(run, e));
+	return prune_artifacts(run, e);
+}
+
+/* ---- The keeper. */
+
+static bool being_changed(const struct feature_context *context, const struct release *r)
+{
+	char place[2 * NAME_MAX_BYTES + 2];
+	struct lease lease;
+	snprintf(place, sizeof(place), "%s/%s", r->app, r->environment);
+	return leases_get(context->catalog, place, &lease, NULL) == OK;
+}
+
+int64_t release_keep_warm(const struct feature_context *context, int64_t ms_max)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
+	struct release *items = NULL;
+	size_t count = 0;
+	struct err e;
+	int64_t next = ms_max;
+	time_ms now = clock_now();
+	if (releases_list(context->catalog, NULL, NULL, LIST_MAX, &scratch, &items, &count, &e) !=
+	    OK) {
+		log_err(LOG_ERROR, "the releases cannot be listed", &e);
+		return ms_max;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (items[i].state != RELEASE_WARM)
+			continue;
+		int64_t left = items[i].warm_until - now;
+		if (left > 0 || being_changed(context, &items[i])) {
+			left = left > 0 ? left : 1000;
+			next = left < next ? left : next;
+			continue;
+		}
+		if (retire(context, &items[i], NULL, &e) != OK)
+			log_err(LOG_ERROR, "a warm release cannot be stopped", &e);
+		else
+			log_info("stopped a release that was kept warm",
+				 "app=%s environment=%s release=%lld", items[i].app,
+				 items[i].environment, (long long)items[i].number);
+	}
+	return next;
+}

@@ -1,0 +1,190 @@
+#include "feature/workspace.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checks.h"
+#include "catalog/secrets.h"
+#include "os/io.h"
+
+enum { JSON_BYTES_MAX = 4 * 1024 * 1024, VARIABLES_MAX = 2048 };
+
+errc workspace_path(const struct feature_context *context, const struct release *r,
+		    char path[static WORKSPACE_PATH_SIZE], struct err *e)
+{
+	int n = snprintf(path, WORKSPACE_PATH_SIZE, "%s/releases/%s/%s/r%lld", context->data,
+			 r->app, r->environment, (long long)r->number);
+	if (n < 0 || n >= WORKSPACE_PATH_SIZE)
+		FAIL(e, ERR_LIMIT, "the path of the working copy is too long");
+	return OK;
+}
+
+static bool is_public(const char *path, const char *public_folder)
+{
+	size_t len = strlen(public_folder);
+	return strncmp(path, public_folder, len) == 0 && path[len] == '/';
+}
+
+/* One file of the previous release that the new one has not. */
+static errc carry_file(const char *from, const char *to, const char *path, struct err *e)
+{
+	char source[WORKSPACE_PATH_SIZE], target[WORKSPACE_PATH_SIZE], folder[WORKSPACE_PATH_SIZE];
+	struct stat st;
+	if (snprintf(source, sizeof(source), "%s/%s", from, path) >= (int)sizeof(source) ||
+	    snprintf(target, sizeof(target), "%s/%s", to, path) >= (int)sizeof(target))
+		FAIL(e, ERR_LIMIT, "the path of %s is too long", path);
+	if (lstat(target, &st) == 0 || lstat(source, &st) != 0)
+		return OK;
+	snprintf(folder, sizeof(folder), "%s", target);
+	*strrchr(folder, '/') = '\0';
+	TRY(io_make_dirs(folder, 0755, e));
+	return io_copy_tree(source, target, false, e);
+}
+
+/* Only what the previous artifact itself holds, so that nothing is carried on for ever. */
+static errc carry_assets(const struct feature_context *context, const struct release *previous,
+			 const struct spec *spec, const char *to, struct err *e)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(WORKSPACE_ARENA_BYTES);
+	struct digest digest;
+	struct manifest manifest;
+	char from[WORKSPACE_PATH_SIZE];
+	if (!spec->build.public_folder || !digest_parse(str_c(previous->artifact), &digest))
+		return OK;
+	TRY(workspace_path(context, previous, from, e));
+	TRY(artifact_manifest(context->artifacts, &digest, &scratch, &manifest, e));
+	for (size_t i = 0; i < manifest.entry_count; i++) {
+		const struct manifest_entry *entry = &manifest.entries[i];
+		const char *path = arena_cstr(&scratch, entry->path);
+		if (entry->type == MANIFEST_FILE && is_public(path, spec->build.public_folder))
+			TRY(carry_file(from, to, path, e));
+	}
+	return arena_check(&scratch, "the manifest", e);
+}
+
+errc workspace_make(const struct feature_context *context, const struct release *r,
+		    const struct spec *spec, const struct release *previous, struct err *e)
+{
+	char path[WORKSPACE_PATH_SIZE], parent[WORKSPACE_PATH_SIZE];
+	struct digest digest;
+	struct stat st;
+	TRY(workspace_path(context, r, path, e));
+	if (stat(path, &st) == 0)
+		return OK;
+	if (!digest_parse(str_c(r->artifact), &digest))
+		FAIL(e, ERR_CORRUPT, "release %lld names no artifact: %s", (long long)r->number,
+		     r->artifact);
+	snprintf(parent, sizeof(parent), "%s", path);
+	*strrchr(parent, '/') = '\0';
+	TRY(io_make_dirs(parent, 0711, e));
+	errc rc = artifact_unpack(context->artifacts, &digest, path, e);
+	if (rc == ERR_CONFLICT && stat(path, &st) == 0)
+		return OK; /* another thread was faster */
+	TRY(rc);
+	if (previous && carry_assets(context, previous, spec, path, e) != OK)
+		return err_prepend(e, "the assets of release %lld cannot be carried over",
+				   (long long)previous->number);
+	return OK;
+}
+
+errc workspace_remove(const struct feature_context *context, const struct release *r, struct err *e)
+{
+	char path[WORKSPACE_PATH_SIZE];
+	TRY(workspace_path(context, r, path, e));
+	return io_remove_tree(path, e);
+}
+
+/* The environment being made; a later value replaces an earlier one of the same name. */
+struct environ_list {
+	struct arena *scratch;
+	const char **items;
+	size_t count;
+};
+
+static void put(struct environ_list *list, const char *name, const char *value)
+{
+	char *item = arena_printf(list->scratch, "%s=%s", name, value);
+	size_t name_len = strlen(name) + 1;
+	for (size_t i = 0; i < list->count; i++) {
+		if (strncmp(list->items[i], item, name_len) != 0)
+			continue;
+		list->items[i] = item;
+		return;
+	}
+	if (list->count < VARIABLES_MAX)
+		list->items[list->count++] = item;
+	else
+		list->scratch->overflow = true;
+}
+
+static void put_system(struct environ_list *list, const struct feature_context *context)
+{
+	const char *path = getenv("PATH"), *zone = getenv("TZ");
+	put(list, "PATH", path && path[0] ? path : "/usr/local/bin:/usr/bin:/bin");
+	put(list, "LANG", "C.UTF-8");
+	put(list, "HOME", context->account_home);
+	if (zone)
+		put(list, "TZ", zone);
+}
+
+static errc put_configuration(struct environ_list *list, const struct feature_context *context,
+			      const struct release *r, struct err *e)
+{
+	str text;
+	const struct json *json = NULL;
+	TRY(configuration_get(context->catalog, r->app, r->environment, r->configuration_version,
+			      list->scratch, &text, e));
+	TRY(json_parse(list->scratch, text, JSON_BYTES_MAX, &json, e));
+	for (size_t i = 0; json->kind == JSON_OBJECT && i < json->count; i++)
+		put(list, arena_cstr(list->scratch, json->keys[i]), json_cstr(&json->items[i]));
+	return OK;
+}
+
+/* Only those that the specification asks for. */
+static errc put_secrets(struct environ_list *list, const struct feature_context *context,
+			const struct release *r, const struct spec_environment *environment,
+			struct err *e)
+{
+	struct secret *secrets = NULL;
+	size_t count = 0;
+	TRY(secrets_open(context->catalog, r->app, r->environment, r->secret_version, list->scratch,
+			 &secrets, &count, e));
+	for (size_t i = 0; i < count; i++)
+		for (size_t k = 0; k < environment->secrets.count; k++)
+			if (strcmp(environment->secrets.items[k], secrets[i].name) == 0)
+				put(list, secrets[i].name, secrets[i].value.ptr);
+	return OK;
+}
+
+errc workspace_environment(const struct feature_context *context, const struct release *r,
+			   const struct spec_environment *environment,
+			   const struct spec_service *service, struct arena *scratch,
+			   const char *const *extra, size_t extra_count,
+			   const char *const **ret_envp, struct err *e)
+{
+	struct environ_list list = { scratch,
+				     arena_array(scratch, VARIABLES_MAX + 1, sizeof(char *)), 0 };
+	TRY(arena_check(scratch, "the environment", e));
+	put_system(&list, context);
+	TRY(put_configuration(&list, context, r, e));
+	TRY(put_secrets(&list, context, r, environment, e));
+	for (size_t i = 0; service && i < service->variables.count; i++)
+		put(&list, service->variables.items[i].name, service->variables.items[i].value);
+	put(&list, "HOLDFAST_APP", r->app);
+	put(&list, "HOLDFAST_ENVIRONMENT", r->environment);
+	put(&list, "HOLDFAST_RELEASE", arena_printf(scratch, "%lld", (long long)r->number));
+	put(&list, "HOLDFAST_ARTIFACT", r->artifact);
+	put(&list, "HOLDFAST_COLOUR", r->colour);
+	put(&list, "HOLDFAST_CLOSE_SPREAD_MS",
+	    arena_printf(scratch, "%lld", (long long)environment->deploy.close_spread_ms));
+	for (size_t i = 0; i < extra_count; i++) {
+		const char *equals = strchr(extra[i], '=');
+		must(equals != NULL);
+		put(&list, arena_cstr(scratch, (str){ extra[i], (size_t)(equals - extra[i]) }),
+		    equals + 1);
+	}
+	TRY(arena_check(scratch, "the environment", e));
+	*ret_envp = list.items;
+	return OK;
+}
