@@ -1,0 +1,61 @@
+/*
+ * The HTTP API below /holdfast/v1/: what the command line and the web page use.
+ *
+ * Every route names the role it needs; every mutating one is recorded in the audit with its
+ * outcome. Used by: cli (through daemon.h). Uses: everything below.
+ */
+#pragma once
+
+#include "catalog/access.h"
+#include "feature/feature.h"
+#include "net/http_server.h"
+
+enum { API_BODY_MAX = 2 * 1024 * 1024, API_TEXT_MAX = 16 * 1024 * 1024 };
+
+struct api {
+	const struct feature_context *context;
+	time_ms started;
+	bool ready; /* every feature has started */
+};
+
+/* Who asks: left on the request by api_authorize(). */
+struct api_identity {
+	enum access_role role;
+	char actor[96]; /* `token:deploy-bot`, `local:root` */
+	char peer[64];  /* `unix:pid 123`, `127.0.0.1:4711` */
+};
+
+struct api_route {
+	const char *method;
+	const char *pattern;
+	size_t body_bytes_max;
+	enum access_role role;
+	const char *action; /* in the audit; NULL for what changes nothing */
+	errc (*handler)(struct api *api, struct http_request *request,
+			struct http_response *response, struct err *e);
+};
+
+/* The hook of the server: a request on the unix socket is its own user's (or root's) and may do
+ * all; one over TCP shows a bearer token. ctx: struct api. */
+errc api_authorize(void *ctx, struct http_request *request, struct err *e);
+const struct api_identity *api_identity_of(const struct http_request *request);
+
+/* All routes of the API as the server takes them. Valid until: api_routes_free(). */
+struct http_route *api_routes_new(struct api *api, size_t *ret_count);
+void api_routes_free(struct http_route *routes, size_t count);
+
+extern const struct api_route api_operation_routes[];
+extern const size_t api_operation_route_count;
+extern const struct api_route api_catalog_routes[];
+extern const size_t api_catalog_route_count;
+extern const struct api_route api_access_routes[];
+extern const size_t api_access_route_count;
+extern const struct api_route api_health_routes[];
+extern const size_t api_health_route_count;
+
+/* The application/environment/… parameters as NUL-terminated text in the request's arena. */
+const char *api_param(struct http_request *request, const char *name);
+/* A query parameter, or NULL. */
+const char *api_query(struct http_request *request, const char *name);
+/* Add a detail to the audit entry of a mutating request: a JSON object without secrets. */
+void api_audit_detail(struct http_request *request, const char *target, const char *detail);
