@@ -1,0 +1,68 @@
+# Thin over meson: what to type. scripts/setup installs what a target needs, and is quiet when nothing is missing.
+#
+# PREFIX and DESTDIR are for `make install`; ALL=1 lets `make tidy` look at every file, not the changed ones.
+
+PREFIX ?= /usr/local
+BUILD := build
+
+# Node, where the machine had none that is recent enough.
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+C_FILES = $(shell find src tests fuzz bench -name node_modules -prune -o \( -name '*.[ch]' -o -name '*.cpp' \) -print)
+CHANGED = $(shell { git diff --name-only HEAD 2>/dev/null; git ls-files -o --exclude-standard; } | grep '^src/.*\.c$$' | sort -u)
+TIDY_FILES = $(if $(ALL),$(filter src/%.c,$(C_FILES)),$(wildcard $(CHANGED)))
+
+.PHONY: all test demo demo-stop bench bench-deploy format tidy install clean help
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@scripts/setup build
+	@meson setup -Dtests=false $(BUILD)
+
+test:
+	@scripts/setup test
+	@tools/run-tests
+
+demo:
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory all
+	@scripts/demo
+
+demo-stop:
+	@scripts/demo stop
+
+bench: bench-deploy
+
+bench-deploy:
+	@scripts/setup bench
+	@$(MAKE) --no-print-directory all
+	@node bench/deploy.js
+
+format:
+	@scripts/setup format
+	@clang-format -i $(C_FILES)
+
+tidy: $(BUILD)/build.ninja
+	@scripts/setup format
+	@tools/tidy
+	@$(if $(TIDY_FILES),printf '%s\n' $(TIDY_FILES) | xargs -n 1 -P 2 clang-tidy --quiet -p $(BUILD),:)
+
+install: all
+	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	@meson install -C $(BUILD) --strip $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+clean:
+	@rm -rf build build-asan build-tsan
+
+help:
+	@echo 'make               build holdfast in $(BUILD)/'
+	@echo 'make test          every test; ends with "N passed, N failed" (tools/run-tests PHASE runs a part)'
+	@echo 'make demo          build and deploy the example application, on this machine'
+	@echo 'make demo-stop     stop it again'
+	@echo 'make bench         every benchmark; make bench-deploy: the one of deploys under load'
+	@echo 'make format        clang-format all C files'
+	@echo 'make tidy          our rules, then clang-tidy on the changed files (ALL=1: on all)'
+	@echo 'make install       to PREFIX=$(PREFIX), below DESTDIR when given'
+	@echo 'make clean         remove the build folders'
