@@ -1,5 +1,6 @@
 #include "catalog/catalog.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <sqlite3.h>
@@ -7,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/checks.h"
 #include "catalog/catalog_internal.h"
@@ -70,7 +73,15 @@ static errc open_database(struct catalog *c, struct err *e)
 {
 	char path[IO_PATH_MAX + 16];
 	snprintf(path, sizeof(path), "%s/catalog.db", c->data);
-	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX;
+	/* made here and not by SQLite, for its user alone; the other files of the database follow */
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		FAIL_ERRNO(e, "cannot open %s", path);
+	int closed = fchmod(fd, 0600);
+	close(fd);
+	if (closed < 0)
+		FAIL_ERRNO(e, "cannot keep others from %s", path);
 	if (sqlite3_open_v2(path, &c->db, flags, NULL) != SQLITE_OK)
 		return sql_error(c, "be opened", e);
 	sqlite3_extended_result_codes(c->db, 1);

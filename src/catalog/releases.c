@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/checks.h"
+#include "codec/text.h"
 #include "os/clock.h"
 
 static const char *const state_texts[] = {
@@ -64,6 +65,18 @@ errc releases_put(struct catalog *c, struct release *r, struct err *e)
 	return OK;
 }
 
+/* A note is for people: what does not fit is cut at a character. */
+static bool take_note(str note, struct release *r)
+{
+	size_t len = 0;
+	for (size_t step; len < note.len; len += step) {
+		step = text_utf8_step((str){ note.ptr + len, note.len - len });
+		if (step == 0 || len + step >= sizeof(r->note))
+			break;
+	}
+	return str_copy((str){ note.ptr, len }, r->note, sizeof(r->note));
+}
+
 static errc read_row(struct catalog_query *q, struct arena *scratch, struct release *r,
 		     struct err *e)
 {
@@ -73,7 +86,7 @@ static errc read_row(struct catalog_query *q, struct arena *scratch, struct rele
 		     str_copy(catalog_str(q, 7), r->colour, sizeof(r->colour)) &&
 		     str_copy(catalog_str(q, 11), r->actor, sizeof(r->actor)) &&
 		     str_copy(catalog_str(q, 12), r->operation, sizeof(r->operation)) &&
-		     str_copy(catalog_str(q, 13), r->note, sizeof(r->note));
+		     take_note(catalog_str(q, 13), r);
 	r->number = catalog_i64(q, 2);
 	r->state = (enum release_state)catalog_i64(q, 8);
 	if (!whole || r->state >= ARRAY_COUNT(state_texts))
@@ -145,14 +158,30 @@ errc releases_list(struct catalog *c, const char *app, const char *environment, 
 	return OK;
 }
 
+/* What does not fit the row is cut between two characters. */
+static void cut_note(const char *note, char cut[static RELEASE_NOTE_SIZE])
+{
+	size_t len = strlen(note);
+	if (len >= RELEASE_NOTE_SIZE) {
+		len = RELEASE_NOTE_SIZE - 1;
+		while (len && ((unsigned char)note[len] & 0xc0) == 0x80)
+			len--;
+	}
+	memcpy(cut, note, len);
+	cut[len] = '\0';
+}
+
 errc releases_set_state(struct catalog *c, const struct release *r, enum release_state state,
 			time_ms warm_until, const char *note, struct err *e)
 {
+	char cut[RELEASE_NOTE_SIZE];
+	if (note)
+		cut_note(note, cut);
 	TRY(catalog_exec(c, NULL, e,
 			 "UPDATE release SET state = ?, warm_until = ?, note = coalesce(?, note)"
 			 " WHERE app = ? AND environment = ? AND number = ?",
-			 "iittti", (int64_t)state, warm_until, note, r->app, r->environment,
-			 r->number));
+			 "iittti", (int64_t)state, warm_until, note ? cut : NULL, r->app,
+			 r->environment, r->number));
 	announce(c, r);
 	return OK;
 }

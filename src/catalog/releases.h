@@ -6,7 +6,7 @@
 
 #include "catalog/instances.h"
 
-enum { RELEASE_ARTIFACT_SIZE = 72 }; /* `sha256:` and 64 digits and NUL */
+enum { RELEASE_ARTIFACT_SIZE = 72, RELEASE_NOTE_SIZE = 1024 }; /* `sha256:` and 64 digits and NUL */
 
 /*
  * NEW      being deployed
@@ -44,7 +44,7 @@ struct release {
 	time_ms warm_until; /* for WARM: when its instances are stopped */
 	char actor[96];
 	char operation[40];
-	char note[256]; /* why it failed, or where it was rolled back from */
+	char note[RELEASE_NOTE_SIZE]; /* why it failed, or where it was rolled back from */
 };
 
 /* Insert with the next number of the environment (written to r->number). Announced: BUS_RELEASE. */
@@ -60,7 +60,7 @@ WARN_UNUSED errc releases_current(struct catalog *c, const char *app, const char
 WARN_UNUSED errc releases_list(struct catalog *c, const char *app, const char *environment,
 			       int limit, struct arena *scratch, struct release **ret_items,
 			       size_t *ret_count, struct err *e);
-/* note NULL: keep. Announced: BUS_RELEASE. */
+/* note NULL: keep; what is longer than a note can be is cut. Announced: BUS_RELEASE. */
 WARN_UNUSED errc releases_set_state(struct catalog *c, const struct release *r,
 				    enum release_state state, time_ms warm_until, const char *note,
 				    struct err *e);

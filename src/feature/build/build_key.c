@@ -57,6 +57,7 @@ static void add_variables(struct digest_state *s, const struct build_run *run)
 
 static void add_tools(struct digest_state *s, const struct build_run *run)
 {
+	add_i64(s, (int64_t)run->spec->build.tools.count);
 	for (size_t i = 0; i < run->spec->build.tools.count; i++) {
 		add(s, run->tools[i].name);
 		add(s, run->tools[i].version);
@@ -72,6 +73,7 @@ static void add_input(struct digest_state *s, const struct build_input *input)
 
 static void add_definition(struct digest_state *s, const struct spec_build *build)
 {
+	add_i64(s, (int64_t)build->step_count);
 	for (size_t i = 0; i < build->step_count; i++) {
 		add(s, build->steps[i].name);
 		add(s, build->steps[i].run);
@@ -83,6 +85,7 @@ static void add_definition(struct digest_state *s, const struct spec_build *buil
 	add_i64(s, build->precompress);
 	add_list(s, &build->allow);
 	add_list(s, &build->external);
+	add_i64(s, (int64_t)build->budget_count);
 	for (size_t i = 0; i < build->budget_count; i++) {
 		add(s, build->budgets[i].files);
 		add_i64(s, build->budgets[i].size_bytes_max);
@@ -131,9 +134,12 @@ bool build_step_key(const struct build_run *run, size_t step, struct digest *ret
 		add(&s, steps[i].run);
 		add_list(&s, &steps[i].outputs);
 		/* an earlier step without inputs of its own may have read anything */
+		struct digest_state seen CLEANUP(digest_state_done) = digest_state_init();
 		for (size_t k = 0; k < run->input_count; k++)
 			if (!steps[i].inputs.count || takes_input(&steps[i], run->inputs[k].path))
-				add_input(&s, &run->inputs[k]);
+				add_input(&seen, &run->inputs[k]);
+		struct digest inputs = digest_state_finish(&seen);
+		digest_state_add(&s, (str){ (const char *)inputs.bytes, DIGEST_BYTES });
 	}
 	*ret_key = digest_state_finish(&s);
 	return true;

@@ -13,7 +13,14 @@
 #include "net/webhook.h"
 #include "os/clock.h"
 
-enum { BATCH = 16, ATTEMPT_MS_MAX = 10000, IDLE_MS = 3600000, ARENA_MAX = 16 * 1024 * 1024 };
+enum {
+	BATCH = 16,
+	ATTEMPT_MS_MAX = 10000,
+	IDLE_MS = 3600000,
+	BROKEN_MS = 60000, /* until a catalog that cannot be read or written is tried again */
+	ARENA_MAX = 16 * 1024 * 1024,
+	SECRETS_ARENA_MAX = 96 * 1024 * 1024
+};
 
 struct notify {
 	const struct feature_context *context;
@@ -94,7 +101,8 @@ static time_ms next_attempt(int attempts)
 	return clock_now() + pause + (int64_t)entropy_below((uint32_t)(pause / 5));
 }
 
-static void send_one(struct notify *n, const struct outbox_message *m, struct arena *scratch)
+/* False when the outcome could not be written. */
+static bool send_one(struct notify *n, const struct outbox_message *m, struct arena *scratch)
 {
 	struct err e, write_error;
 	errc rc = post(n, m, scratch, &e);
@@ -108,6 +116,7 @@ static void send_one(struct notify *n, const struct outbox_message *m, struct ar
 			 e.message);
 	if (written != OK)
 		log_err(LOG_ERROR, "the outbox cannot be written", &write_error);
+	return written == OK;
 }
 
 /* Send what is due; the pause until the next one is due. */
@@ -121,10 +130,14 @@ static int64_t send_due(struct notify *n)
 	if (outbox_due(n->context->catalog, clock_now(), BATCH, &scratch, &items, &count, &next,
 		       &e) != OK) {
 		log_err(LOG_ERROR, "the outbox cannot be read", &e);
-		return 60000;
+		return BROKEN_MS;
 	}
-	for (size_t i = 0; i < count && !__atomic_load_n(&n->stopping, __ATOMIC_RELAXED); i++)
-		send_one(n, &items[i], &scratch);
+	for (size_t i = 0; i < count && !__atomic_load_n(&n->stopping, __ATOMIC_RELAXED); i++) {
+		struct arena secrets CLEANUP(arena_done) = arena_init(SECRETS_ARENA_MAX);
+		/* a message whose sending cannot be recorded would be sent again at once */
+		if (!send_one(n, &items[i], &secrets))
+			return BROKEN_MS;
+	}
 	if (count == BATCH)
 		return 0;
 	int64_t pause = next ? next - clock_now() : IDLE_MS;
@@ -186,7 +199,7 @@ static void stop(void *state)
 		return;
 	bus_unsubscribe(catalog_bus(n->context->catalog), note_outbox, n);
 	pthread_mutex_lock(&n->lock);
-	n->stopping = true;
+	__atomic_store_n(&n->stopping, true, __ATOMIC_RELAXED);
 	pthread_cond_signal(&n->woken);
 	pthread_mutex_unlock(&n->lock);
 	pthread_join(n->thread, NULL);

@@ -130,6 +130,7 @@ static void keep_warm_job(void *ctx)
 	pthread_mutex_lock(&rs->lock);
 	rs->keeping = false;
 	rs->keep_at = clock_mono_ms() + next;
+	rs->news = true; /* the dispatcher sleeps until another time */
 	pthread_cond_broadcast(&rs->changed);
 	pthread_mutex_unlock(&rs->lock);
 }

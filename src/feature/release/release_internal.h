@@ -27,7 +27,7 @@ struct release_journal {
 	int64_t switch_us;   /* the proxy's part of it */
 	int64_t ready_ms;    /* from the start of the instances until all were ready */
 	errc error_code;     /* why it is being reverted; OK: it is not */
-	char error[900];
+	char error[1152];
 	char error_step[24];
 };
 
@@ -89,7 +89,10 @@ WARN_UNUSED errc release_step_ready(struct release_run *run, struct err *e);
 WARN_UNUSED errc release_load(struct release_run *run, struct err *e);
 /* ERR_FAILED with its last output when an instance of the new release ended, whatever the reason.
  */
-WARN_UNUSED errc release_check_alive(const struct instance *items, size_t count, struct err *e);
+WARN_UNUSED errc release_check_alive(const struct release_run *run, const struct instance *items,
+				     size_t count, struct err *e);
+/* Append to E (may be NULL) what instance I wrote last and where all of it is. */
+void release_add_output(const struct release_run *run, const struct instance *i, struct err *e);
 void release_write_plan(struct release_run *run);
 
 /* ---- release_smoke.c */

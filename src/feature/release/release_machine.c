@@ -234,10 +234,10 @@ static void journal_failure(struct release_run *run, const struct err *error)
 	j->error_code = error->code ? error->code : ERR_INTERNAL;
 	snprintf(j->error_step, sizeof(j->error_step), "%s", run->step);
 	char serving[64] = "";
-	if (j->previous && !release_is_rollback(run))
+	if (j->previous)
 		snprintf(serving, sizeof(serving), "\nRelease %lld goes on serving %s.",
 			 (long long)j->previous, run->operation.environment);
-	snprintf(j->error, sizeof(j->error), "%.800s%s", error->message, serving);
+	snprintf(j->error, sizeof(j->error), "%.1023s%s", error->message, serving);
 	run->step = STEP_REVERT;
 	if (release_journal_save(run, &e) != OK)
 		log_err(LOG_ERROR, "the journal cannot be written", &e);

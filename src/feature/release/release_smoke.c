@@ -83,9 +83,7 @@ static errc run_test(struct release_run *run, const struct spec_smoke *test,
 	}
 	err_prepend(e, "the smoke test \"%s\" (%s %s) failed at %s", test->name, test->method,
 		    test->path, i->id);
-	if (e && i->runtime.message[0] && strlen(e->message) + 40 < sizeof(e->message))
-		snprintf(e->message + strlen(e->message), sizeof(e->message) - strlen(e->message),
-			 "\nIts last output:\n%s", i->runtime.message);
+	release_add_output(run, i, e);
 	return rc;
 }
 

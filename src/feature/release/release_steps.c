@@ -395,7 +395,19 @@ static errc put_instances(struct release_run *run, const struct spec_service *se
 	return OK;
 }
 
-errc release_check_alive(const struct instance *items, size_t count, struct err *e)
+void release_add_output(const struct release_run *run, const struct instance *i, struct err *e)
+{
+	if (!e)
+		return;
+	size_t used = strlen(e->message);
+	snprintf(e->message + used, sizeof(e->message) - used,
+		 "%s%s\nAll its output: %s/instances/%s/output.ndjson",
+		 i->runtime.message[0] ? "\nIts last output:\n" : "\nIt wrote nothing.",
+		 i->runtime.message, run->context->data, i->id);
+}
+
+errc release_check_alive(const struct release_run *run, const struct instance *items, size_t count,
+			 struct err *e)
 {
 	for (size_t k = 0; k < count; k++) {
 		const struct instance *i = &items[k];
@@ -405,9 +417,11 @@ errc release_check_alive(const struct instance *items, size_t count, struct err 
 		if (!ended && i->runtime.state != INSTANCE_STATE_FAILED &&
 		    i->runtime.state != INSTANCE_STATE_GONE)
 			continue;
-		FAIL(e, ERR_FAILED, "%s ended with %s. Its last output:\n%s", i->id,
-		     i->runtime.exit[0] ? i->runtime.exit : "no status (its supervisor is gone)",
-		     i->runtime.message[0] ? i->runtime.message : "(none)");
+		err_fill(e, ERR_FAILED, 0, __FILE__, __LINE__, "%s ended with %s.", i->id,
+			 i->runtime.exit[0] ? i->runtime.exit
+					    : "no status (its supervisor is gone)");
+		release_add_output(run, i, e);
+		return ERR_FAILED;
 	}
 	return OK;
 }
@@ -440,7 +454,7 @@ errc release_step_start(struct release_run *run, struct err *e)
 		uint64_t sequence = release_sequence(run);
 		TRY(release_instances(run, run->next.number, &scratch, &items, &count, e));
 		if (!release_is_rollback(run) || run->next.state != RELEASE_WARM)
-			TRY(release_check_alive(items, count, e));
+			TRY(release_check_alive(run, items, count, e));
 		if (all_run(items, count))
 			return OK;
 		if (clock_mono_ms() > deadline)
@@ -493,7 +507,7 @@ errc release_step_ready(struct release_run *run, struct err *e)
 		TRY(release_instances(run, run->next.number, &scratch, &items, &count, e));
 		TRY(want_checked(run, items, count, &scratch, e));
 		if (run->next.state != RELEASE_WARM)
-			TRY(release_check_alive(items, count, e));
+			TRY(release_check_alive(run, items, count, e));
 		const struct instance *waiting = first_not_ready(items, count);
 		if (!waiting) {
 			run->journal.ready_ms = waited;
@@ -502,13 +516,13 @@ errc release_step_ready(struct release_run *run, struct err *e)
 		TRY(check_proxy(waiting, waited, e));
 		if (waited > service->ready_timeout_ms) {
 			char limit[UNIT_TEXT_SIZE];
-			FAIL(e, ERR_TIMEOUT,
-			     "%s was not ready within %s: GET %s as the proxy sees it: %s. Its "
-			     "last output:\n%s",
-			     waiting->id, duration_format(service->ready_timeout_ms, limit),
-			     service->ready,
-			     waiting->proxy.check[0] ? waiting->proxy.check : "no answer yet",
-			     waiting->runtime.message[0] ? waiting->runtime.message : "(none)");
+			err_fill(e, ERR_TIMEOUT, 0, __FILE__, __LINE__,
+				 "%s was not ready within %s: GET %s as the proxy sees it: %s.",
+				 waiting->id, duration_format(service->ready_timeout_ms, limit),
+				 service->ready,
+				 waiting->proxy.check[0] ? waiting->proxy.check : "no answer yet");
+			release_add_output(run, waiting, e);
+			return ERR_TIMEOUT;
 		}
 		TRY(release_pause(run, sequence, 250, e));
 	}

@@ -114,7 +114,7 @@ static errc check_new_alive(struct release_run *run, struct err *e)
 	struct instance *items = NULL;
 	size_t count = 0;
 	TRY(release_instances(run, run->next.number, &scratch, &items, &count, e));
-	return release_check_alive(items, count, e);
+	return release_check_alive(run, items, count, e);
 }
 
 /* ---- canary */
@@ -220,7 +220,7 @@ errc release_step_watch(struct release_run *run, struct err *e)
 		uint64_t sequence = release_sequence(run);
 		int64_t now = clock_mono_ms();
 		TRY(release_instances(run, run->next.number, &scratch, &items, &count, e));
-		TRY(release_check_alive(items, count, e));
+		TRY(release_check_alive(run, items, count, e));
 		for (size_t k = 0; k < count && !unready; k++)
 			if (items[k].in_proxy && !items[k].proxy.up)
 				unready = &items[k];
@@ -228,11 +228,13 @@ errc release_step_watch(struct release_run *run, struct err *e)
 			unready_since = 0;
 		else if (!unready_since)
 			unready_since = now;
-		if (unready && now - unready_since > UNREADY_MS_MAX)
-			FAIL(e, ERR_FAILED,
-			     "%s stopped being ready after the switch: %s. Its last output:\n%s",
-			     unready->id, unready->proxy.check,
-			     unready->runtime.message[0] ? unready->runtime.message : "(none)");
+		if (unready && now - unready_since > UNREADY_MS_MAX) {
+			err_fill(e, ERR_FAILED, 0, __FILE__, __LINE__,
+				 "%s stopped being ready after the switch: %s.", unready->id,
+				 unready->proxy.check);
+			release_add_output(run, unready, e);
+			return ERR_FAILED;
+		}
 		if (now >= end && !unready)
 			return OK;
 		TRY(release_pause(run, sequence, end > now ? end - now : 100, e));

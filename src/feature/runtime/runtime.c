@@ -82,10 +82,10 @@ static void run_start(void *ctx)
 	job->runner->starting = false;
 	job->runner->start_failed = rc != OK;
 	job->runner->start_error = e;
+	wake(rt);
 	rt->starting_count--;
 	pthread_cond_broadcast(&rt->idle);
-	pthread_mutex_unlock(&rt->lock);
-	wake(rt);
+	pthread_mutex_unlock(&rt->lock); /* from here on stop() may free it */
 	free(job);
 }
 
@@ -349,7 +349,10 @@ static void forget_gone(struct runtime *rt)
 	size_t kept = 0;
 	for (size_t i = 0; i < rt->runner_count; i++) {
 		struct runner *r = rt->runners[i];
-		if (r->wanted || r->starting || r->instance.runtime.state != INSTANCE_STATE_GONE) {
+		pthread_mutex_lock(&rt->lock);
+		bool starting = r->starting;
+		pthread_mutex_unlock(&rt->lock);
+		if (r->wanted || starting || r->instance.runtime.state != INSTANCE_STATE_GONE) {
 			rt->runners[kept++] = r;
 			continue;
 		}
