@@ -74,7 +74,8 @@ static errc open_database(struct catalog *c, struct err *e)
 	char path[IO_PATH_MAX + 16];
 	snprintf(path, sizeof(path), "%s/catalog.db", c->data);
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX;
-	/* made here and not by SQLite, for its user alone; the other files of the database follow */
+	/* made here and not by SQLite, for its user alone; the other files of the database follow
+	 */
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		FAIL_ERRNO(e, "cannot open %s", path);

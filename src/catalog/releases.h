@@ -6,7 +6,10 @@
 
 #include "catalog/instances.h"
 
-enum { RELEASE_ARTIFACT_SIZE = 72, RELEASE_NOTE_SIZE = 1024 }; /* `sha256:` and 64 digits and NUL */
+enum {
+	RELEASE_ARTIFACT_SIZE = 72, /* `sha256:` and 64 digits and NUL */
+	RELEASE_NOTE_SIZE = 1024,
+};
 
 /*
  * NEW      being deployed

@@ -128,6 +128,7 @@ bool build_step_key(const struct build_run *run, size_t step, struct digest *ret
 		return false;
 	struct digest_state s CLEANUP(digest_state_done) = digest_state_init();
 	add(&s, BUILDER_VERSION " step");
+	add(&s, run->spec->app);
 	add_tools(&s, run);
 	add_variables(&s, run);
 	for (size_t i = 0; i <= step; i++) {

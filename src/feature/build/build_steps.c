@@ -32,8 +32,7 @@ errc build_environment(struct build_run *run, const char *const **ret_envp, stru
 	envp[count++] = "npm_config_update_notifier=false";
 	envp[count++] = "npm_config_fund=false";
 	envp[count++] = arena_printf(&run->arena, "HOLDFAST_APP=%s", run->spec->app);
-	envp[count++] = arena_printf(&run->arena, "HOLDFAST_ENVIRONMENT=%s",
-				     run->environment->name);
+	/* of the environment only the declared variables: they are in the key, its name is not */
 	for (size_t i = 0; i < names->count; i++) {
 		const char *value = spec_variable_find(&run->environment->variables,
 						       names->items[i]);

@@ -62,7 +62,7 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
-static bool start_run(struct releases *rs, const char *id)
+static void start_run(struct releases *rs, const char *id)
 {
 	struct run_job *job = must_calloc(1, sizeof(*job));
 	struct err e;
@@ -81,16 +81,24 @@ static bool start_run(struct releases *rs, const char *id)
 		pthread_mutex_lock(&rs->lock);
 		rs->running_count++;
 		pthread_mutex_unlock(&rs->lock);
-		if (pthread_create(&thread, &attr, run_thread, job) != 0)
+		if (pthread_create(&thread, &attr, run_thread, job) != 0) {
 			rc = err_fill(&e, ERR_IO, 0, __FILE__, __LINE__, "cannot start a thread");
+			pthread_mutex_lock(&rs->lock);
+			rs->running_count--;
+			pthread_mutex_unlock(&rs->lock);
+		}
 		pthread_attr_destroy(&attr);
 	}
 	if (rc == OK)
-		return true;
+		return;
 	log_err(LOG_ERROR, "an operation cannot be carried out", &e);
+	/* nobody is at work on it: it must not seem so */
+	struct err write_error;
+	if (operations_finish(rs->context->catalog, id, OPERATION_FAILED, &e, "{}", &write_error) !=
+	    OK)
+		log_err(LOG_ERROR, "an operation cannot be finished", &write_error);
 	arena_done(&job->run.arena);
 	free(job);
-	return false;
 }
 
 /* Take what waits; RESUME also takes what a former daemon left at work. */
@@ -126,7 +134,7 @@ static void take_operations(struct releases *rs, bool resume)
 static void keep_warm_job(void *ctx)
 {
 	struct releases *rs = ctx;
-	int64_t next = release_keep_warm(rs->context, KEEP_MS_MAX);
+	int64_t next = release_keep_warm(rs->context, &rs->stopping, KEEP_MS_MAX);
 	pthread_mutex_lock(&rs->lock);
 	rs->keeping = false;
 	rs->keep_at = clock_mono_ms() + next;

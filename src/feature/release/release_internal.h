@@ -1,6 +1,7 @@
 /*
  * One operation at work: what the steps share.
  *
+ * release_run.c      what all of them use: events, journal, waits
  * release.c          dispatcher: takes operations from the queue, resumes those of a former daemon
  * release_machine.c  runs the steps, journals, reverts, finishes
  * release_steps.c    the steps until the new colour may take traffic
@@ -63,8 +64,12 @@ enum { RELEASE_ARENA_BYTES = 256 * 1024 * 1024, RELEASE_RESULT_MAX = 64 * 1024 }
 
 /* Carry RUN's operation through, from its journaled step. */
 void release_run_all(struct release_run *run);
+
+/* ---- release_run.c */
+
 /* Journal that RUN->step begins (or goes on with more to remember). */
 WARN_UNUSED errc release_journal_save(struct release_run *run, struct err *e);
+WARN_UNUSED errc release_journal_load(struct release_run *run, struct err *e);
 /* Wait for the next announcement after SEQUENCE, at most MS; keeps the lease. Errors:
  * ERR_CANCELLED, ERR_UNAVAILABLE when the daemon stops, ERR_LOCKED when the lease was lost. */
 WARN_UNUSED errc release_pause(struct release_run *run, uint64_t sequence, int64_t ms,
@@ -79,12 +84,12 @@ bool release_is_rollback(const struct release_run *run);
 WARN_UNUSED errc release_instances(struct release_run *run, int64_t number, struct arena *scratch,
 				   struct instance **ret_items, size_t *ret_count, struct err *e);
 
-/* ---- release_steps.c */
-WARN_UNUSED errc release_step_lock(struct release_run *run, struct err *e);
-WARN_UNUSED errc release_step_build(struct release_run *run, struct err *e);
-WARN_UNUSED errc release_step_validate(struct release_run *run, struct err *e);
-WARN_UNUSED errc release_step_start(struct release_run *run, struct err *e);
-WARN_UNUSED errc release_step_ready(struct release_run *run, struct err *e);
+/* RUN->spec and RUN->environment from the text of a holdfast.yml. */
+WARN_UNUSED errc release_load_specification(struct release_run *run, const char *text,
+					    struct err *e);
+/* Release NUMBER of the operation's environment; 0 gives an empty one. */
+WARN_UNUSED errc release_load_one(struct release_run *run, int64_t number, struct release *r,
+				  struct err *e);
 /* Load spec, next and previous release from the journal, when a run is resumed. */
 WARN_UNUSED errc release_load(struct release_run *run, struct err *e);
 /* ERR_FAILED with its last output when an instance of the new release ended, whatever the reason.
@@ -93,6 +98,13 @@ WARN_UNUSED errc release_check_alive(const struct release_run *run, const struct
 				     size_t count, struct err *e);
 /* Append to E (may be NULL) what instance I wrote last and where all of it is. */
 void release_add_output(const struct release_run *run, const struct instance *i, struct err *e);
+
+/* ---- release_steps.c */
+WARN_UNUSED errc release_step_lock(struct release_run *run, struct err *e);
+WARN_UNUSED errc release_step_build(struct release_run *run, struct err *e);
+WARN_UNUSED errc release_step_validate(struct release_run *run, struct err *e);
+WARN_UNUSED errc release_step_start(struct release_run *run, struct err *e);
+WARN_UNUSED errc release_step_ready(struct release_run *run, struct err *e);
 void release_write_plan(struct release_run *run);
 
 /* ---- release_smoke.c */
@@ -113,12 +125,11 @@ WARN_UNUSED errc release_steer(struct release_run *run, int64_t a, enum instance
 
 /* ---- release_keep.c */
 WARN_UNUSED errc release_step_finish(struct release_run *run, struct err *e);
-/* Stop a release's instances and forget them; waits until they are gone. STEP_RUN may be NULL. */
-WARN_UNUSED errc release_retire_instances(const struct feature_context *context, const char *app,
-					  const char *environment, int64_t number,
-					  struct release_run *run, struct err *e);
+/* Stop the instances of release NUMBER and forget them; waits until they are gone. */
+WARN_UNUSED errc release_retire_instances(struct release_run *run, int64_t number, struct err *e);
 /* Stop warm releases whose time is over; returns ms until the next one's is, at most MS_MAX. */
-int64_t release_keep_warm(const struct feature_context *context, int64_t ms_max);
+int64_t release_keep_warm(const struct feature_context *context, const bool *stopping,
+			  int64_t ms_max);
 
 /* ---- release_hooks.c */
 /* The hooks of PHASE; a failing one fails the step, but AFTER the switch it is only a warning. */

@@ -13,20 +13,11 @@ enum {
 	SCRATCH_BYTES = 64 * 1024 * 1024,
 	LIST_MAX = 1000,
 	GONE_SLACK_MS = 30000,      /* beyond the stop deadline of the shim */
+	RETRY_MS = 1000,            /* while the environment is being changed */
 	ARTIFACT_AGE_MS = 86400000, /* one that no release has yet is kept so long */
 };
 
 /* ---- Stopping. */
-
-static errc list_instances(const struct feature_context *context, const char *app,
-			   const char *environment, int64_t number, struct arena *scratch,
-			   struct instance **ret_items, size_t *ret_count, struct err *e)
-{
-	struct instance_filter filter = { .app = app,
-					  .environment = environment,
-					  .release = number };
-	return instances_list(context->catalog, &filter, scratch, ret_items, ret_count, e);
-}
 
 static errc forget(const struct feature_context *context, const struct instance *i, struct err *e)
 {
@@ -39,26 +30,16 @@ static errc forget(const struct feature_context *context, const struct instance 
 	return io_remove_tree(folder, e); /* its output stays until the release is pruned */
 }
 
-static errc wait_a_moment(const struct feature_context *context, struct release_run *run,
-			  uint64_t sequence, struct err *e)
+errc release_retire_instances(struct release_run *run, int64_t number, struct err *e)
 {
-	if (run)
-		return release_pause(run, sequence, 250, e);
-	bus_wait(catalog_bus(context->catalog), sequence, 250);
-	return OK;
-}
-
-errc release_retire_instances(const struct feature_context *context, const char *app,
-			      const char *environment, int64_t number, struct release_run *run,
-			      struct err *e)
-{
+	const struct feature_context *context = run->context;
 	int64_t begun = clock_mono_ms();
 	for (;;) {
 		struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
 		struct instance *items = NULL;
 		size_t count = 0;
-		uint64_t sequence = bus_sequence(catalog_bus(context->catalog));
-		TRY(list_instances(context, app, environment, number, &scratch, &items, &count, e));
+		uint64_t sequence = release_sequence(run);
+		TRY(release_instances(run, number, &scratch, &items, &count, e));
 		if (count == 0)
 			return OK;
 		for (size_t k = 0; k < count; k++) {
@@ -72,16 +53,15 @@ errc release_retire_instances(const struct feature_context *context, const char 
 		if (clock_mono_ms() - begun > 3600000 + GONE_SLACK_MS)
 			FAIL(e, ERR_TIMEOUT, "the instances of release %lld do not end",
 			     (long long)number);
-		TRY(wait_a_moment(context, run, sequence, e));
+		TRY(release_pause(run, sequence, 250, e));
 	}
 }
 
-static errc retire(const struct feature_context *context, const struct release *r,
-		   struct release_run *run, struct err *e)
+static errc retire(struct release_run *run, const struct release *r, struct err *e)
 {
-	TRY(release_retire_instances(context, r->app, r->environment, r->number, run, e));
-	TRY(workspace_remove(context, r, e));
-	return releases_set_state(context->catalog, r, RELEASE_RETIRED, 0, NULL, e);
+	TRY(release_retire_instances(run, r->number, e));
+	TRY(workspace_remove(run->context, r, e));
+	return releases_set_state(run->context->catalog, r, RELEASE_RETIRED, 0, NULL, e);
 }
 
 /* ---- Pruning. */
@@ -202,7 +182,7 @@ static errc retire_others(struct release_run *run, struct err *e)
 	for (size_t i = 0; i < count; i++) {
 		bool previous = items[i].number == run->previous.number && keep_previous;
 		if (items[i].state == RELEASE_WARM && !previous)
-			TRY(retire(run->context, &items[i], run, e));
+			TRY(retire(run, &items[i], e));
 	}
 	return OK;
 }
@@ -216,42 +196,77 @@ errc release_step_finish(struct release_run *run, struct err *e)
 
 /* ---- The keeper. */
 
-static bool being_changed(const struct feature_context *context, const struct release *r)
+/*
+ * As an operation would, under the environment's lease: a rollback to this release that begins at
+ * the same moment either comes first, and then it is not warm any more, or waits.
+ */
+static errc retire_in_time(struct release_run *run, const struct release *r, bool *ret_retired,
+			   struct err *e)
 {
-	char place[2 * NAME_MAX_BYTES + 2];
-	struct lease lease;
+	struct catalog *c = run->context->catalog;
+	char place[2 * NAME_MAX_BYTES + 2], tag[9];
+	struct release now;
+	entropy_hex(tag, 8);
 	snprintf(place, sizeof(place), "%s/%s", r->app, r->environment);
-	return leases_get(context->catalog, place, &lease, NULL) == OK;
+	snprintf(run->operation.id, sizeof(run->operation.id), "keep-warm-%s", tag);
+	memcpy(run->operation.app, r->app, sizeof(r->app));
+	memcpy(run->operation.environment, r->environment, sizeof(r->environment));
+	TRY(leases_acquire(c, place, run->operation.id, "holdfast", &run->lease, e));
+	run->has_lease = true;
+	run->renewed_ms = clock_mono_ms();
+	errc rc = releases_get(c, r->app, r->environment, r->number, &run->arena, &now, e);
+	if (rc == OK && now.state == RELEASE_WARM && now.warm_until <= clock_now()) {
+		rc = retire(run, &now, e);
+		*ret_retired = rc == OK;
+	}
+	errc released = leases_release(c, place, run->operation.id, rc == OK ? e : NULL);
+	return rc == OK ? released : rc;
 }
 
-int64_t release_keep_warm(const struct feature_context *context, int64_t ms_max)
+/* Ms until R is to be looked at again; 0: it is done. */
+static int64_t keep_one(const struct feature_context *context, const bool *stopping,
+			const struct release *r)
+{
+	int64_t left = r->warm_until - clock_now();
+	bool retired = false;
+	struct err e;
+	if (left > 0)
+		return left;
+	struct release_run run = { .context = context,
+				   .stopping = stopping,
+				   .arena = arena_init(SPEC_ARENA_BYTES) };
+	errc rc = retire_in_time(&run, r, &retired, &e);
+	arena_done(&run.arena);
+	if (retired)
+		log_info("stopped a release that was kept warm",
+			 "app=%s environment=%s release=%lld", r->app, r->environment,
+			 (long long)r->number);
+	if (rc == OK || __atomic_load_n(stopping, __ATOMIC_ACQUIRE))
+		return 0;
+	if (rc != ERR_LOCKED)
+		log_err(LOG_ERROR, "a warm release cannot be stopped", &e);
+	return RETRY_MS;
+}
+
+int64_t release_keep_warm(const struct feature_context *context, const bool *stopping,
+			  int64_t ms_max)
 {
 	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
 	struct release *items = NULL;
 	size_t count = 0;
 	struct err e;
 	int64_t next = ms_max;
-	time_ms now = clock_now();
 	if (releases_list(context->catalog, NULL, NULL, LIST_MAX, &scratch, &items, &count, &e) !=
 	    OK) {
 		log_err(LOG_ERROR, "the releases cannot be listed", &e);
 		return ms_max;
 	}
-	for (size_t i = 0; i < count; i++) {
-		if (items[i].state != RELEASE_WARM)
-			continue;
-		int64_t left = items[i].warm_until - now;
-		if (left > 0 || being_changed(context, &items[i])) {
-			left = left > 0 ? left : 1000;
+	for (size_t i = 0; i < count && !__atomic_load_n(stopping, __ATOMIC_ACQUIRE); i++) {
+		int64_t left = items[i].state == RELEASE_WARM
+				       ? keep_one(context, stopping, &items[i])
+				       : 0;
+		if (left)
 			next = left < next ? left : next;
-			continue;
-		}
-		if (retire(context, &items[i], NULL, &e) != OK)
-			log_err(LOG_ERROR, "a warm release cannot be stopped", &e);
-		else
-			log_info("stopped a release that was kept warm",
-				 "app=%s environment=%s release=%lld", items[i].app,
-				 items[i].environment, (long long)items[i].number);
 	}
 	return next;
 }

@@ -3,7 +3,6 @@
  * repeated, so a daemon that finds an unfinished operation goes on at its journaled step. A failure
  * before the old colour is given up journals "revert" and gives everything back.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,7 +11,7 @@
 #include "feature/release/release_internal.h"
 #include "os/clock.h"
 
-enum { RENEW_MS = LEASE_MS / 3, JSON_BYTES_MAX = 4 * 1024 * 1024 };
+enum { REQUEST_BYTES_MAX = 4 * 1024 * 1024 };
 
 #define STEP_REVERT "revert"
 
@@ -40,105 +39,10 @@ static const struct release_step steps[] = {
 	{ "finish", release_step_finish, true, false, false, true },
 };
 
-bool release_is_rollback(const struct release_run *run)
-{
-	return strcmp(run->operation.kind, "rollback") == 0;
-}
-
-void release_say(struct release_run *run, enum operation_event_kind kind, const char *fmt, ...)
-{
-	char message[2048];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(message, sizeof(message), fmt, ap);
-	va_end(ap);
-	operations_event(run->context->catalog, run->operation.id, kind, run->step, NULL, "%s",
-			 message);
-}
-
-uint64_t release_sequence(struct release_run *run)
-{
-	return bus_sequence(catalog_bus(run->context->catalog));
-}
-
-errc release_instances(struct release_run *run, int64_t number, struct arena *scratch,
-		       struct instance **ret_items, size_t *ret_count, struct err *e)
-{
-	struct instance_filter filter = { .app = run->operation.app,
-					  .environment = run->operation.environment,
-					  .release = number };
-	*ret_items = NULL;
-	*ret_count = 0;
-	if (number == 0)
-		return OK;
-	return instances_list(run->context->catalog, &filter, scratch, ret_items, ret_count, e);
-}
-
-errc release_pause(struct release_run *run, uint64_t sequence, int64_t ms, struct err *e)
-{
-	if (__atomic_load_n(run->stopping, __ATOMIC_ACQUIRE))
-		FAIL(e, ERR_UNAVAILABLE, "the daemon stops");
-	if (run->interruptible &&
-	    operations_cancel_wanted(run->context->catalog, run->operation.id))
-		FAIL(e, ERR_CANCELLED, "it was cancelled");
-	if (run->has_lease && clock_mono_ms() - run->renewed_ms >= RENEW_MS) {
-		TRY(leases_renew(run->context->catalog, &run->lease, e));
-		run->renewed_ms = clock_mono_ms();
-	}
-	bus_wait(catalog_bus(run->context->catalog), sequence, ms < 500 ? ms : 500);
-	return OK;
-}
-
-/* ---- The journal and the request as JSON. */
-
-errc release_journal_save(struct release_run *run, struct err *e)
-{
-	const struct release_journal *j = &run->journal;
-	struct buf text CLEANUP(buf_done) = buf_init(RELEASE_RESULT_MAX);
-	struct json_writer w = json_writer_init(&text, false);
-	json_begin_object(&w);
-	json_put_cstr(&w, "build", j->build);
-	json_put_cstr(&w, "artifact", j->artifact);
-	json_put_i64(&w, "release", j->release);
-	json_put_i64(&w, "previous", j->previous);
-	json_put_bool(&w, "switched", j->switched);
-	json_put_i64(&w, "switched_ms", j->switched_ms);
-	json_put_i64(&w, "switch_us", j->switch_us);
-	json_put_i64(&w, "ready_ms", j->ready_ms);
-	json_put_cstr(&w, "error_code", errc_name(j->error_code));
-	json_put_cstr(&w, "error", j->error);
-	json_put_cstr(&w, "error_step", j->error_step);
-	json_end_object(&w);
-	TRY(buf_check(&text, "the journal", e));
-	return operations_step(run->context->catalog, run->operation.id, run->step, buf_cstr(&text),
-			       e);
-}
-
-static errc load_journal(struct release_run *run, struct err *e)
-{
-	struct release_journal *j = &run->journal;
-	const struct json *json = NULL;
-	TRY(json_parse(&run->arena, str_c(run->operation.journal), JSON_BYTES_MAX, &json, e));
-	snprintf(j->build, sizeof(j->build), "%s", json_cstr(json_get(json, "build")));
-	snprintf(j->artifact, sizeof(j->artifact), "%s", json_cstr(json_get(json, "artifact")));
-	j->release = json_i64(json_get(json, "release"), 0);
-	j->previous = json_i64(json_get(json, "previous"), 0);
-	j->switched = json_bool(json_get(json, "switched"), false);
-	j->switched_ms = json_i64(json_get(json, "switched_ms"), 0);
-	j->switch_us = json_i64(json_get(json, "switch_us"), 0);
-	j->ready_ms = json_i64(json_get(json, "ready_ms"), 0);
-	const char *code = json_cstr(json_get(json, "error_code"));
-	j->error_code = code[0] ? errc_of_name(code) : OK;
-	snprintf(j->error, sizeof(j->error), "%s", json_cstr(json_get(json, "error")));
-	snprintf(j->error_step, sizeof(j->error_step), "%s",
-		 json_cstr(json_get(json, "error_step")));
-	return OK;
-}
-
 static errc load_request(struct release_run *run, struct err *e)
 {
 	const struct json *json = NULL;
-	TRY(json_parse(&run->arena, str_c(run->operation.request), JSON_BYTES_MAX, &json, e));
+	TRY(json_parse(&run->arena, str_c(run->operation.request), REQUEST_BYTES_MAX, &json, e));
 	run->specification = json_cstr(json_get(json, "specification"));
 	run->file = json_cstr(json_get(json, "file"));
 	run->source = json_cstr(json_get(json, "source"));
@@ -322,7 +226,7 @@ void release_run_all(struct release_run *run)
 	run->step = run->operation.step;
 	errc rc = load_request(run, &e);
 	if (rc == OK)
-		rc = load_journal(run, &e);
+		rc = release_journal_load(run, &e);
 	bool resumed = run->operation.step[0] != '\0';
 	if (rc == OK && resumed) {
 		release_say(run, EVENT_PROGRESS, "resumed at %s by a new daemon",

@@ -149,32 +149,6 @@ errc release_step_build(struct release_run *run, struct err *e)
 
 /* ---- validate */
 
-static errc load_specification(struct release_run *run, const char *text, struct err *e)
-{
-	TRY(spec_parse(&run->arena, str_c(text),
-		       run->file && run->file[0] ? run->file : "holdfast.yml", &run->spec, NULL,
-		       e));
-	return spec_environment_find(run->spec, run->operation.environment, &run->environment, e);
-}
-
-static errc load_one(struct release_run *run, int64_t number, struct release *r, struct err *e)
-{
-	*r = (struct release){ 0 };
-	if (number == 0)
-		return OK;
-	return releases_get(run->context->catalog, run->operation.app, run->operation.environment,
-			    number, &run->arena, r, e);
-}
-
-errc release_load(struct release_run *run, struct err *e)
-{
-	TRY(load_one(run, run->journal.release, &run->next, e));
-	TRY(load_one(run, run->journal.previous, &run->previous, e));
-	if (run->next.number)
-		return load_specification(run, run->next.specification, e);
-	return run->specification[0] ? load_specification(run, run->specification, e) : OK;
-}
-
 static errc load_previous(struct release_run *run, struct err *e)
 {
 	errc rc = releases_current(run->context->catalog, run->operation.app,
@@ -276,7 +250,7 @@ static errc choose_target(struct release_run *run, struct err *e)
 		FAIL(e, ERR_CONFLICT, "no release serves %s yet: there is nothing to roll back",
 		     run->operation.environment);
 	if (run->to) {
-		TRY(load_one(run, run->to, &run->next, e));
+		TRY(release_load_one(run, run->to, &run->next, e));
 		if (run->next.number == run->previous.number)
 			FAIL(e, ERR_CONFLICT, "release %lld serves %s already", (long long)run->to,
 			     run->operation.environment);
@@ -304,9 +278,9 @@ errc release_step_validate(struct release_run *run, struct err *e)
 	TRY(load_previous(run, e));
 	if (release_is_rollback(run)) {
 		TRY(choose_target(run, e));
-		TRY(load_specification(run, run->next.specification, e));
+		TRY(release_load_specification(run, run->next.specification, e));
 	} else {
-		TRY(load_specification(run, run->specification, e));
+		TRY(release_load_specification(run, run->specification, e));
 	}
 	if (!run->dry_run)
 		release_notify(run, SPEC_EVENT_START, NULL);
@@ -391,37 +365,6 @@ static errc put_instances(struct release_run *run, const struct spec_service *se
 			continue;
 		TRY(instances_pick_port(run->context->catalog, &i.port, e));
 		TRY(instances_put(run->context->catalog, &i, e));
-	}
-	return OK;
-}
-
-void release_add_output(const struct release_run *run, const struct instance *i, struct err *e)
-{
-	if (!e)
-		return;
-	size_t used = strlen(e->message);
-	snprintf(e->message + used, sizeof(e->message) - used,
-		 "%s%s\nAll its output: %s/instances/%s/output.ndjson",
-		 i->runtime.message[0] ? "\nIts last output:\n" : "\nIt wrote nothing.",
-		 i->runtime.message, run->context->data, i->id);
-}
-
-errc release_check_alive(const struct release_run *run, const struct instance *items, size_t count,
-			 struct err *e)
-{
-	for (size_t k = 0; k < count; k++) {
-		const struct instance *i = &items[k];
-		bool ended = i->runtime.state == INSTANCE_STATE_BACKOFF || i->runtime.restarts > 0;
-		if (i->runtime.state == INSTANCE_STATE_FAILED && !i->runtime.exit[0])
-			FAIL(e, ERR_FAILED, "%s cannot be started: %s", i->id, i->runtime.message);
-		if (!ended && i->runtime.state != INSTANCE_STATE_FAILED &&
-		    i->runtime.state != INSTANCE_STATE_GONE)
-			continue;
-		err_fill(e, ERR_FAILED, 0, __FILE__, __LINE__, "%s ended with %s.", i->id,
-			 i->runtime.exit[0] ? i->runtime.exit
-					    : "no status (its supervisor is gone)");
-		release_add_output(run, i, e);
-		return ERR_FAILED;
 	}
 	return OK;
 }

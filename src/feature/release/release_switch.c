@@ -381,8 +381,7 @@ static errc set_aside(struct release_run *run, struct err *e)
 	errc rc = wait_for_load(run, false, run->environment->deploy.drain_timeout_ms, &left, e);
 	run->previous = previous;
 	TRY(rc);
-	TRY(release_retire_instances(run->context, run->operation.app, run->operation.environment,
-				     run->next.number, run, e));
+	TRY(release_retire_instances(run, run->next.number, e));
 	enum release_state state = release_is_rollback(run) ? RELEASE_RETIRED : RELEASE_FAILED;
 	return releases_set_state(c, &run->next, state, 0,
 				  state == RELEASE_FAILED ? run->journal.error : NULL, e);
