@@ -1,6 +1,7 @@
 # Thin over meson: what to type. scripts/setup installs what a target needs, and is quiet when nothing is missing.
 #
-# PREFIX and DESTDIR are for `make install`; ALL=1 lets `make tidy` look at every file, not the changed ones.
+# PREFIX and DESTDIR are for `make install`; BENCH_OPTIONS go to the benchmark; ALL=1 lets `make tidy` look at every
+# file, not the changed ones.
 
 PREFIX ?= /usr/local
 BUILD := build
@@ -35,10 +36,15 @@ demo-stop:
 
 bench: bench-deploy
 
-bench-deploy:
+bench-deploy: $(BUILD)-release
+	@HOLDFAST=$(CURDIR)/$(BUILD)-release/src/holdfast node bench/deploy.js $(BENCH_OPTIONS)
+
+# Optimized as a package would be, and without the tests.
+.PHONY: $(BUILD)-release
+$(BUILD)-release:
 	@scripts/setup bench
-	@$(MAKE) --no-print-directory all
-	@node bench/deploy.js
+	@[ -e $@/build.ninja ] || meson setup -Dtests=false --buildtype=release $@
+	@ninja -C $@
 
 format:
 	@scripts/setup format
@@ -54,7 +60,7 @@ install: all
 	@meson install -C $(BUILD) --strip $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
 clean:
-	@rm -rf build build-asan build-tsan
+	@rm -rf build build-release build-asan build-tsan
 
 help:
 	@echo 'make               build holdfast in $(BUILD)/'
