@@ -2,7 +2,8 @@
  * The HTTP API below /holdfast/v1/: what the command line and the web page use.
  *
  * Every route names the role it needs; every mutating one is recorded in the audit with its
- * outcome. Used by: cli (through daemon.h). Uses: everything below.
+ * outcome (of unknown visitors 60 refusals a minute). Used by: cli (through daemon.h). Uses:
+ * everything below.
  */
 #pragma once
 
@@ -16,6 +17,9 @@ struct api {
 	const struct feature_context *context;
 	time_ms started;
 	bool ready; /* every feature has started */
+	/* refusals of unknown visitors in the present minute, so that they cannot fill the disk */
+	int64_t refusal_minute;
+	int refusal_count;
 };
 
 /* Who asks: left on the request by api_authorize(). */

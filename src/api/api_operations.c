@@ -13,7 +13,11 @@
 #include "os/clock.h"
 #include "spec/spec.h"
 
-enum { EVENTS_PER_PULL = 64, WAIT_MS_MAX = 3600000 };
+enum {
+	EVENTS_PER_PULL = 64,
+	PULL_BYTES = HTTP_STREAM_BYTES_MAX / 4, /* then the next pull goes on */
+	WAIT_MS_MAX = 3600000
+};
 
 /* The body of a build or deploy: checked, and brought into the form that the operation keeps. */
 struct wish {
@@ -79,6 +83,12 @@ static errc submit(struct api *api, struct http_request *request, struct http_re
 	return OK;
 }
 
+static int64_t wait_of(const struct json *body)
+{
+	int64_t ms = json_i64(json_get(body, "wait_ms"), 0);
+	return ms < 0 ? 0 : ms > WAIT_MS_MAX ? WAIT_MS_MAX : ms;
+}
+
 static const char *write_request(const struct wish *w)
 {
 	struct buf text CLEANUP(buf_done) = buf_init(API_BODY_MAX + 65536);
@@ -88,11 +98,7 @@ static const char *write_request(const struct wish *w)
 	json_put_cstr(&out, "file", w->file);
 	json_put_cstr(&out, "source", w->source);
 	json_put_cstr(&out, "artifact", w->artifact);
-	int64_t wait_ms = json_i64(json_get(w->body, "wait_ms"), 0);
-	json_put_i64(&out, "wait_ms",
-		     wait_ms < 0             ? 0
-		     : wait_ms > WAIT_MS_MAX ? WAIT_MS_MAX
-					     : wait_ms);
+	json_put_i64(&out, "wait_ms", wait_of(w->body));
 	json_put_bool(&out, "dry_run", json_bool(json_get(w->body, "dry_run"), false));
 	json_end_object(&out);
 	return arena_cstr(w->request, buf_str(&text));
@@ -156,7 +162,7 @@ static errc post_rollback(struct api *api, struct http_request *request,
 		FAIL(e, ERR_INVALID, "\"to\" must be the number of a release");
 	TRY(name_operation(&o, "rollback", app.ptr, environment.ptr, e));
 	o.request = arena_printf(scratch, "{\"to\":%lld,\"wait_ms\":%lld,\"dry_run\":%s}",
-				 (long long)to, (long long)json_i64(json_get(body, "wait_ms"), 0),
+				 (long long)to, (long long)wait_of(body),
 				 json_bool(json_get(body, "dry_run"), false) ? "true" : "false");
 	return submit(api, request, response, &o, e);
 }
@@ -220,7 +226,6 @@ struct follower {
 	pthread_mutex_t lock;
 	char id[OPERATION_ID_SIZE];
 	int64_t after;
-	bool final_written;
 };
 
 static void note_operation(void *ctx, enum bus_topic topic, str subject)
@@ -246,13 +251,14 @@ static errc pull_events(void *ctx, struct buf *into, bool *ret_end, struct err *
 	TRY(operations_get(f->catalog, f->id, &scratch, &o, e));
 	TRY(operations_events(f->catalog, f->id, f->after, EVENTS_PER_PULL, &scratch, &events,
 			      &count, e));
-	for (size_t i = 0; i < count; i++) {
+	size_t written = 0;
+	for (; written < count && into->len < PULL_BYTES; written++) {
 		struct json_writer w = json_writer_init(into, false);
-		api_write_event(&w, &events[i]);
+		api_write_event(&w, &events[written]);
 		buf_add_byte(into, '\n');
-		f->after = events[i].sequence;
+		f->after = events[written].sequence;
 	}
-	if (o.state < OPERATION_SUCCEEDED || count == EVENTS_PER_PULL)
+	if (o.state < OPERATION_SUCCEEDED || written < count || count == EVENTS_PER_PULL)
 		return OK;
 	struct json_writer w = json_writer_init(into, false);
 	json_begin_object(&w);

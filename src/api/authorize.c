@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "os/clock.h"
 
+enum { REFUSALS_A_MINUTE = 60 };
+
 /* A handler's context, and what it leaves for the audit. */
 struct binding {
 	struct api *api;
@@ -54,10 +56,23 @@ static errc identify_token(struct api *api, struct http_request *request,
 	return OK;
 }
 
+/* Anybody who reaches the port can be refused: only so many of those a minute are recorded. */
+static bool may_record(struct api *api, const struct api_identity *identity)
+{
+	int64_t minute = clock_mono_ms() / 60000;
+	if (identity->role != ROLE_NONE)
+		return true;
+	if (__atomic_exchange_n(&api->refusal_minute, minute, __ATOMIC_RELAXED) != minute)
+		__atomic_store_n(&api->refusal_count, 0, __ATOMIC_RELAXED);
+	return __atomic_fetch_add(&api->refusal_count, 1, __ATOMIC_RELAXED) < REFUSALS_A_MINUTE;
+}
+
 /* Attempts that were refused belong in the audit as much as those that were not. */
 static void audit_refusal(struct api *api, const struct api_identity *identity,
 			  const struct api_route *route, errc code)
 {
+	if (!may_record(api, identity))
+		return;
 	struct audit_entry entry = { .actor = identity->actor,
 				     .role = access_role_text(identity->role),
 				     .peer = identity->peer,

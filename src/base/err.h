@@ -41,7 +41,7 @@ struct err {
 	int sys_errno; /* 0 when no system call was behind it */
 	int line;
 	const char *file;
-	char message[1024];
+	char message[2048];
 };
 
 #define WARN_UNUSED __attribute__((warn_unused_result))

@@ -115,9 +115,9 @@ errc tokens_check(struct catalog *c, str text, struct token *ret_token, struct e
 		     t.name);
 	/* to the minute, so that a busy client does not write at every request; a full disk locks
 	 * nobody out */
-	if (now - t.used > MINUTE_MS && catalog_exec_relaxed(c, NULL,
-							     "UPDATE token SET used = ? WHERE id = ?",
-							     "it", now, t.id) == OK)
+	if (now - t.used > MINUTE_MS &&
+	    catalog_exec_relaxed(c, NULL, "UPDATE token SET used = ? WHERE id = ?", "it", now,
+				 t.id) == OK)
 		t.used = now;
 	*ret_token = t;
 	return OK;

@@ -89,7 +89,7 @@ struct instance {
 		int restarts;
 		time_ms started;
 		char exit[64];     /* of the last run: `exit status 3` */
-		char message[512]; /* why FAILED; else the last lines of output joined by newlines
+		char message[1536]; /* why FAILED; else the last lines of output joined by newlines
 				    */
 		bool drain_signal_sent;
 	} runtime;

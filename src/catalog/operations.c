@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "base/checks.h"
+#include "codec/text.h"
 #include "os/clock.h"
 
-enum { EVENTS_MAX = 10000, EVENT_MESSAGE_MAX = 4096 };
+enum { EVENTS_MAX = 10000, EVENT_MESSAGE_MAX = 4096, LIST_MAX = 1000 };
 
 static const char *const state_texts[] = {
 #define X(name, text) text,
@@ -33,6 +34,11 @@ const char *operation_event_kind_text(enum operation_event_kind k)
 #define OPERATION_COLUMNS                                                                       \
 	"id, kind, app, environment, state, step, actor, created, ended, cancel_wanted, fence," \
 	" request, journal, result, error_code, error"
+
+/* A list tells what there is; the texts, which may be large, are read one at a time. */
+#define OPERATION_LIST_COLUMNS                                                                  \
+	"id, kind, app, environment, state, step, actor, created, ended, cancel_wanted, fence," \
+	" '', '', result, error_code, error"
 
 errc operations_put(struct catalog *c, struct operation *o, struct err *e)
 {
@@ -97,14 +103,15 @@ errc operations_list(struct catalog *c, const struct operation_filter *filter,
 	struct catalog_query q CLEANUP(catalog_query_done) = { 0 };
 	const char *sql =
 		filter->unfinished
-			? "SELECT " OPERATION_COLUMNS " FROM operation WHERE state < 2"
+			? "SELECT " OPERATION_LIST_COLUMNS " FROM operation WHERE state < 2"
 			  " AND (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR app = ?2)"
 			  " AND (?3 IS NULL OR environment = ?3) ORDER BY created, id LIMIT ?4"
-			: "SELECT " OPERATION_COLUMNS " FROM operation"
+			: "SELECT " OPERATION_LIST_COLUMNS " FROM operation"
 			  " WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR app = ?2)"
 			  " AND (?3 IS NULL OR environment = ?3)"
 			  " ORDER BY created DESC, id DESC LIMIT ?4";
-	size_t limit = (size_t)(filter->limit > 0 && filter->limit < 1000 ? filter->limit : 1000);
+	size_t limit = (size_t)(filter->limit > 0 && filter->limit < LIST_MAX ? filter->limit
+									      : LIST_MAX);
 	TRY(catalog_query(c, &q, e, sql, "ttti", filter->kind, filter->app, filter->environment,
 			  (int64_t)limit));
 	struct operation *items = arena_array(scratch, limit, sizeof(items[0]));
@@ -192,6 +199,18 @@ static errc insert_event(struct catalog *c, const char *id, enum operation_event
 		(int64_t)EVENTS_MAX);
 }
 
+/* What was cut may end within a character: go back to its start. */
+static void cut_at_character(char *text)
+{
+	size_t len = strlen(text), start = len;
+	while (start > 0 && len - start < 4 && ((unsigned char)text[start - 1] & 0xc0) == 0x80)
+		start--;
+	if (start > 0 && (unsigned char)text[start - 1] >= 0xc0)
+		start--;
+	if (start < len && text_utf8_step((str){ text + start, len - start }) == 0)
+		text[start] = '\0';
+}
+
 void operations_event(struct catalog *c, const char *id, enum operation_event_kind kind,
 		      const char *step, const char *data, const char *fmt, ...)
 {
@@ -200,6 +219,7 @@ void operations_event(struct catalog *c, const char *id, enum operation_event_ki
 	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
+	cut_at_character(message);
 	if (insert_event(c, id, kind, step ? step : "", data ? data : "", message, NULL) == OK)
 		bus_publish(catalog_bus(c), BUS_OPERATION, str_c(id));
 }

@@ -54,8 +54,9 @@ struct operation_filter {
 	const char *app;
 	const char *environment;
 	bool unfinished; /* QUEUED and RUNNING only, oldest first; else newest first */
-	int limit;
+	int limit;       /* 1..1000 */
 };
+/* With empty requests and journals. */
 WARN_UNUSED errc operations_list(struct catalog *c, const struct operation_filter *filter,
 				 struct arena *scratch, struct operation **ret_items,
 				 size_t *ret_count, struct err *e);

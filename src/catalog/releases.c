@@ -22,6 +22,11 @@ const char *release_state_text(enum release_state s)
 	"app, environment, number, artifact, configuration_version, secret_version," \
 	" specification, colour, state, created, warm_until, actor, operation, note"
 
+/* A list tells what there is; the texts, which may be large, are read one at a time. */
+#define RELEASE_LIST_COLUMNS                                                         \
+	"app, environment, number, artifact, configuration_version, secret_version," \
+	" '', colour, state, created, warm_until, actor, operation, note"
+
 static void announce(struct catalog *c, const struct release *r)
 {
 	char place[2 * NAME_MAX_BYTES + 2];
@@ -140,7 +145,8 @@ errc releases_list(struct catalog *c, const char *app, const char *environment, 
 	struct catalog_query q CLEANUP(catalog_query_done) = { 0 };
 	must(limit > 0 && limit <= 10000);
 	TRY(catalog_query(c, &q, e,
-			  "SELECT " RELEASE_COLUMNS " FROM release WHERE (?1 IS NULL OR app = ?1)"
+			  "SELECT " RELEASE_LIST_COLUMNS
+			  " FROM release WHERE (?1 IS NULL OR app = ?1)"
 			  " AND (?2 IS NULL OR environment = ?2)"
 			  " ORDER BY created DESC, number DESC LIMIT ?3",
 			  "tti", app, environment, (int64_t)limit));
@@ -169,6 +175,17 @@ static void cut_note(const char *note, char cut[static RELEASE_NOTE_SIZE])
 	}
 	memcpy(cut, note, len);
 	cut[len] = '\0';
+}
+
+errc releases_serve_artifact(struct catalog *c, const char *artifact, bool *ret_serve,
+			     struct err *e)
+{
+	struct catalog_query q CLEANUP(catalog_query_done) = { 0 };
+	TRY(catalog_query(c, &q, e,
+			  "SELECT 1 FROM release WHERE artifact = ? AND state IN (?, ?, ?) LIMIT 1",
+			  "tiii", artifact, (int64_t)RELEASE_NEW, (int64_t)RELEASE_CURRENT,
+			  (int64_t)RELEASE_WARM));
+	return catalog_step(&q, ret_serve, e);
 }
 
 errc releases_set_state(struct catalog *c, const struct release *r, enum release_state state,

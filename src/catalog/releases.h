@@ -59,10 +59,14 @@ WARN_UNUSED errc releases_get(struct catalog *c, const char *app, const char *en
 WARN_UNUSED errc releases_current(struct catalog *c, const char *app, const char *environment,
 				  struct arena *scratch, struct release *ret_release,
 				  struct err *e);
-/* Newest first, at most LIMIT; app and environment may be NULL for all. */
+/* Newest first, at most LIMIT, with empty specifications; app and environment may be NULL for all.
+ */
 WARN_UNUSED errc releases_list(struct catalog *c, const char *app, const char *environment,
 			       int limit, struct arena *scratch, struct release **ret_items,
 			       size_t *ret_count, struct err *e);
+/* Whether a release that is NEW, CURRENT or WARM has ARTIFACT, in any environment. */
+WARN_UNUSED errc releases_serve_artifact(struct catalog *c, const char *artifact, bool *ret_serve,
+					 struct err *e);
 /* note NULL: keep; what is longer than a note can be is cut. Announced: BUS_RELEASE. */
 WARN_UNUSED errc releases_set_state(struct catalog *c, const struct release *r,
 				    enum release_state state, time_ms warm_until, const char *note,

@@ -59,8 +59,8 @@ static int run_check(struct cli *cli)
 	if (rc != OK && problems.error_count == 0)
 		return cli_fail(cli, &e);
 	if (rc == OK && !cli->json)
-		printf("%s is right: %s with %zu environments\n", project.file, spec->app,
-		       spec->environment_count);
+		printf("%s is right: %s with %zu environment%s\n", project.file, spec->app,
+		       spec->environment_count, spec->environment_count == 1 ? "" : "s");
 	return rc == OK ? 0 : 1;
 }
 

@@ -65,6 +65,7 @@ struct json_writer {
 	int depth;
 	uint64_t has_items; /* a bit a level, in both */
 	uint64_t is_object;
+	bool complete; /* the text has begun its one value */
 	bool after_key;
 };
 

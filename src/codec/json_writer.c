@@ -25,36 +25,42 @@ static void new_line(struct json_writer *w)
 		buf_add_c(w->into, "  ");
 }
 
+/* The bit of the present level in `has_items` and `is_object`; the text itself has none. */
+static uint64_t level_bit(const struct json_writer *w)
+{
+	return w->depth ? UINT64_C(1) << (w->depth - 1) : 0;
+}
+
 /* A comma and a line where the next item of the present level needs them. */
 static void separate(struct json_writer *w)
 {
-	uint64_t bit = UINT64_C(1) << w->depth;
-	if (w->has_items & bit)
+	if (w->has_items & level_bit(w))
 		buf_add_byte(w->into, ',');
 	if (w->depth)
 		new_line(w);
-	w->has_items |= bit;
+	w->has_items |= level_bit(w);
 }
 
 /* Before a value. */
 static void next_item(struct json_writer *w)
 {
-	uint64_t bit = UINT64_C(1) << w->depth;
 	if (w->after_key) {
 		w->after_key = false;
 		return;
 	}
-	must(!(w->is_object & bit));             /* a value in an object needs a key */
-	must(w->depth || !(w->has_items & bit)); /* one value a text */
+	must(!(w->is_object & level_bit(w))); /* a value in an object needs a key */
+	must(w->depth || !w->complete);       /* one value a text */
+	w->complete = true;
 	separate(w);
 }
 
 static void begin(struct json_writer *w, char bracket)
 {
 	next_item(w);
-	must(w->depth + 1 < JSON_DEPTH_MAX);
+	must(w->depth < JSON_DEPTH_MAX);
 	buf_add_byte(w->into, bracket);
-	uint64_t bit = UINT64_C(1) << ++w->depth;
+	w->depth++;
+	uint64_t bit = level_bit(w);
 	w->has_items &= ~bit;
 	w->is_object = bracket == '{' ? w->is_object | bit : w->is_object & ~bit;
 }
@@ -62,8 +68,8 @@ static void begin(struct json_writer *w, char bracket)
 static void end(struct json_writer *w, char bracket)
 {
 	must(w->depth > 0 && !w->after_key);
-	must(((w->is_object >> w->depth) & 1) == (bracket == '}'));
-	bool had_items = w->has_items & (UINT64_C(1) << w->depth);
+	must(!!(w->is_object & level_bit(w)) == (bracket == '}'));
+	bool had_items = w->has_items & level_bit(w);
 	w->depth--;
 	if (had_items)
 		new_line(w);
@@ -127,7 +133,7 @@ static void add_quoted(struct buf *into, str s)
 
 void json_key_str(struct json_writer *w, str key)
 {
-	must(!w->after_key && (w->is_object >> w->depth) & 1);
+	must(!w->after_key && (w->is_object & level_bit(w)));
 	separate(w);
 	add_quoted(w->into, key);
 	buf_add_c(w->into, w->pretty ? ": " : ":");

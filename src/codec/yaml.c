@@ -238,6 +238,7 @@ static bool on_event(struct builder *b, struct fy_event *event)
 	struct fy_token *tag = fy_event_get_tag_token(event);
 	if (anchor || tag) {
 		set_place(b, &at, fy_token_start_mark(anchor ? anchor : tag));
+		at.column -= anchor != NULL; /* libfyaml's token begins behind the `&` */
 		return refuse(
 			b, &at,
 			anchor ? "anchors (&name) are not supported; repeat the value instead"

@@ -1,13 +1,21 @@
 #include "feature/workspace.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/checks.h"
 #include "catalog/secrets.h"
+#include "os/clock.h"
 #include "os/io.h"
 
+enum {
+	OUTPUT_END_BYTES = 64 * 1024,
+	OUTPUT_LINES_MAX = 16,
+	OUTPUT_FLUSH_MS = 120, /* a shim writes at most 100 ms later */
+};
 enum { JSON_BYTES_MAX = 4 * 1024 * 1024, VARIABLES_MAX = 2048 };
 
 errc workspace_path(const struct feature_context *context, const struct release *r,
@@ -187,4 +195,69 @@ errc workspace_environment(const struct feature_context *context, const struct r
 	TRY(arena_check(scratch, "the environment", e));
 	*ret_envp = list.items;
 	return OK;
+}
+
+void workspace_output_path(const struct feature_context *context, const char *id,
+			   char path[static WORKSPACE_PATH_SIZE])
+{
+	snprintf(path, WORKSPACE_PATH_SIZE, "%s/instances/%s/output.ndjson", context->data, id);
+}
+
+/* The end of a file, from the beginning of a line. */
+static bool read_end(const char *path, struct buf *end)
+{
+	int fd CLEANUP(io_close) = io->open(path, O_RDONLY, 0);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return false;
+	off_t from = st.st_size > OUTPUT_END_BYTES ? st.st_size - OUTPUT_END_BYTES : 0;
+	char *bytes = buf_reserve(end, OUTPUT_END_BYTES);
+	ssize_t n = bytes ? pread(fd, bytes, OUTPUT_END_BYTES, from) : -1;
+	if (n <= 0)
+		return false;
+	end->len = (size_t)n;
+	const char *newline = from ? memchr(end->ptr, '\n', end->len) : NULL;
+	if (from)
+		buf_consume(end, newline ? (size_t)(newline - end->ptr) + 1 : end->len);
+	return true;
+}
+
+/* The application's lines of END; those of its supervisor are left out. */
+static size_t take_lines(const struct buf *end, struct arena *scratch, str *lines, size_t room)
+{
+	str rest = buf_str(end), line;
+	size_t count = 0;
+	while (rest.len && str_split(&rest, '\n', &line)) {
+		const struct json *entry = NULL;
+		if (!line.len || json_parse(scratch, line, line.len, &entry, NULL) != OK ||
+		    strcmp(json_cstr(json_get(entry, "s")), "shim") == 0)
+			continue;
+		lines[count++ % room] = json_str(json_get(entry, "l"), STR(""));
+	}
+	return count;
+}
+
+void workspace_last_output(const struct feature_context *context, const char *id, char *text,
+			   size_t text_size)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(64 * OUTPUT_END_BYTES);
+	struct buf end CLEANUP(buf_done) = buf_init(OUTPUT_END_BYTES);
+	char path[WORKSPACE_PATH_SIZE];
+	str lines[OUTPUT_LINES_MAX];
+	text[0] = '\0';
+	workspace_output_path(context, id, path);
+	clock_sleep_ms(OUTPUT_FLUSH_MS);
+	if (!read_end(path, &end))
+		return;
+	size_t count = take_lines(&end, &scratch, lines, OUTPUT_LINES_MAX);
+	/* the newest lines that fit, the newest cut when it alone does not */
+	size_t first = count, room = text_size - 1,
+	       oldest = count > OUTPUT_LINES_MAX ? count - OUTPUT_LINES_MAX : 0;
+	while (first > oldest && lines[(first - 1) % OUTPUT_LINES_MAX].len + 1 <= room)
+		room -= lines[--first % OUTPUT_LINES_MAX].len + 1;
+	if (first == count && count > oldest)
+		first--;
+	for (size_t i = first, used = 0; i < count && used < text_size - 1; i++)
+		used += (size_t)snprintf(text + used, text_size - used, "%s%.*s", used ? "\n" : "",
+					 STR_ARG(lines[i % OUTPUT_LINES_MAX]));
 }

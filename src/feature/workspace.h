@@ -38,3 +38,11 @@ WARN_UNUSED errc workspace_environment(const struct feature_context *context,
 				       const struct spec_service *service, struct arena *scratch,
 				       const char *const *extra, size_t extra_count,
 				       const char *const **ret_envp, struct err *e);
+
+/* The path of what instance ID wrote: one JSON object a line, see shim_output.c. */
+void workspace_output_path(const struct feature_context *context, const char *id,
+			   char path[static WORKSPACE_PATH_SIZE]);
+/* The last lines that the instance's application wrote, as text, at most TEXT_SIZE - 1 bytes; empty
+ * when there are none. Cost: reads the last 64 KiB; waits a moment for what is on its way. */
+void workspace_last_output(const struct feature_context *context, const char *id, char *text,
+			   size_t text_size);

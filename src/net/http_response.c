@@ -203,6 +203,8 @@ struct MHD_Response *http_response_build(struct http_response *r)
 	}
 	if (!cache)
 		good = good && MHD_add_response_header(m, "cache-control", "no-store") == MHD_YES;
+	if (r->status == 401) /* RFC 9110, 11.6.1: it says how to authenticate */
+		good = good && MHD_add_response_header(m, "www-authenticate", "Bearer") == MHD_YES;
 	if (good)
 		return m;
 	MHD_destroy_response(m);

@@ -44,9 +44,10 @@ struct spec_variables {
 
 struct spec_step {
 	const char *name;
-	const char *run;          /* for `sh -c` */
-	struct spec_list inputs;  /* globs; none: all inputs of the build */
-	struct spec_list outputs; /* with inputs and outputs the step is cached by itself */
+	const char *run;            /* for `sh -c` */
+	struct spec_list inputs;    /* globs; none: all inputs of the build */
+	struct spec_list outputs;   /* with inputs and outputs the step is cached by itself */
+	struct spec_list variables; /* of build.variables: all that a step cached by itself sees */
 };
 
 struct spec_budget {

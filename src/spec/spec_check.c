@@ -42,6 +42,36 @@ void spec_check_budget(struct spec_parser *p, const struct yaml_node *node, void
 		spec_error(p, node, "give size_max, gzip_max or brotli_max", "has no limit");
 }
 
+static bool list_has(const struct spec_list *list, str name)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (str_eq_c(name, list->items[i]))
+			return true;
+	return false;
+}
+
+/* A step can only see what the build as a whole sees. */
+static void check_step_variables(struct spec_parser *p, const struct yaml_node *node,
+				 const struct spec_build *build)
+{
+	const struct yaml_node *steps = yaml_get(node, "steps");
+	for (size_t i = 0; steps && steps->kind == YAML_SEQUENCE && i < steps->count; i++) {
+		const struct yaml_node *names = yaml_get(&steps->items[i], "variables");
+		for (size_t k = 0; names && names->kind == YAML_SEQUENCE && k < names->count; k++) {
+			const struct yaml_node *name = &names->items[k];
+			if (name->kind != YAML_SCALAR || list_has(&build->variables, name->text))
+				continue;
+			size_t mark = spec_path_push(p, STR("steps"));
+			spec_path_push_index(p, i);
+			spec_path_push(p, STR("variables"));
+			spec_path_push_index(p, k);
+			spec_error(p, name, "list it in build.variables too",
+				   "the build does not see %s", spec_shown(p, name->text));
+			spec_path_pop(p, mark);
+		}
+	}
+}
+
 void spec_check_build(struct spec_parser *p, const struct yaml_node *node, void *target)
 {
 	struct spec_build *build = target;
@@ -55,6 +85,7 @@ void spec_check_build(struct spec_parser *p, const struct yaml_node *node, void 
 		spec_path_pop(p, mark);
 	}
 	check_unique(p, node, "steps");
+	check_step_variables(p, node, build);
 }
 
 void spec_check_canary(struct spec_parser *p, const struct yaml_node *node, void *target)

@@ -45,6 +45,10 @@ static const struct spec_option step_options[] = {
 		     "stays the same." },
 	{ "outputs", SPEC_LIST, AT(spec_step, outputs), .item = SPEC_GLOB, .max = 64,
 	  .otherwise = "its result is not reused by itself", .meaning = "What the step writes." },
+	{ "variables", SPEC_LIST, AT(spec_step, variables), .item = SPEC_VARIABLE, .max = 256,
+	  .meaning =
+		  "Which of `build.variables` a step with `inputs` and `outputs` sees; others see "
+		  "all." },
 };
 static const struct spec_group step_group = {
 	.name = "step",

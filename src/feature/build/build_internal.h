@@ -11,8 +11,8 @@
 
 #include <pthread.h>
 
-#include "codec/digest.h"
 #include "catalog/operations.h"
+#include "codec/digest.h"
 #include "feature/feature.h"
 #include "spec/spec.h"
 
@@ -79,9 +79,12 @@ bool build_step_key(const struct build_run *run, size_t step, struct digest *ret
 
 /* Copy the inputs, run the steps, leave the result in run->work. */
 WARN_UNUSED errc build_run_steps(struct build_run *run, struct err *e);
-/* What a step or tool sees: a fixed environment and the declared variables. Ends in NULL. */
-WARN_UNUSED errc build_environment(struct build_run *run, const char *const **ret_envp,
-				   struct err *e);
+/* The names of the variables that STEP sees: all of the build's, unless it is cached by itself. */
+const struct spec_list *build_step_variables(const struct build_run *run,
+					     const struct spec_step *step);
+/* What STEP (NULL: a tool) sees: a fixed environment and its variables. Ends in NULL. */
+WARN_UNUSED errc build_environment(struct build_run *run, const struct spec_step *step,
+				   const char *const **ret_envp, struct err *e);
 
 /* Validate run->work and pack it: run->artifact. */
 WARN_UNUSED errc build_make_artifact(struct build_run *run, struct err *e);

@@ -42,9 +42,9 @@ static void add_list(struct digest_state *s, const struct spec_list *list)
 		add(s, list->items[i]);
 }
 
-static void add_variables(struct digest_state *s, const struct build_run *run)
+static void add_variables(struct digest_state *s, const struct build_run *run,
+			  const struct spec_list *names)
 {
-	const struct spec_list *names = &run->spec->build.variables;
 	add_i64(s, (int64_t)names->count);
 	for (size_t i = 0; i < names->count; i++) {
 		const char *value = spec_variable_find(&run->environment->variables,
@@ -53,6 +53,13 @@ static void add_variables(struct digest_state *s, const struct build_run *run)
 		add(s, value ? "=" : "unset");
 		add(s, value ? value : "");
 	}
+}
+
+const struct spec_list *build_step_variables(const struct build_run *run,
+					     const struct spec_step *step)
+{
+	bool cached = step->inputs.count && step->outputs.count;
+	return cached ? &step->variables : &run->spec->build.variables;
 }
 
 static void add_tools(struct digest_state *s, const struct build_run *run)
@@ -79,6 +86,7 @@ static void add_definition(struct digest_state *s, const struct spec_build *buil
 		add(s, build->steps[i].run);
 		add_list(s, &build->steps[i].inputs);
 		add_list(s, &build->steps[i].outputs);
+		add_list(s, &build->steps[i].variables);
 	}
 	add_list(s, &build->include);
 	add(s, build->public_folder ? build->public_folder : "");
@@ -106,7 +114,7 @@ errc build_make_key(struct build_run *run, struct err *e)
 	add(&s, run->spec->app);
 	add_definition(&s, &run->spec->build);
 	add_tools(&s, run);
-	add_variables(&s, run);
+	add_variables(&s, run, &run->spec->build.variables);
 	digest_state_add(&s, (str){ (const char *)run->tree.bytes, DIGEST_BYTES });
 	run->key = digest_state_finish(&s);
 	return OK;
@@ -130,10 +138,10 @@ bool build_step_key(const struct build_run *run, size_t step, struct digest *ret
 	add(&s, BUILDER_VERSION " step");
 	add(&s, run->spec->app);
 	add_tools(&s, run);
-	add_variables(&s, run);
 	for (size_t i = 0; i <= step; i++) {
 		add(&s, steps[i].run);
 		add_list(&s, &steps[i].outputs);
+		add_variables(&s, run, build_step_variables(run, &steps[i]));
 		/* an earlier step without inputs of its own may have read anything */
 		struct digest_state seen CLEANUP(digest_state_done) = digest_state_init();
 		for (size_t k = 0; k < run->input_count; k++)
@@ -212,7 +220,7 @@ static errc ask_version(struct build_run *run, const char *name, struct version_
 {
 	const char *const argv[] = { name, "--version", NULL };
 	const char *const *envp = NULL;
-	TRY(build_environment(run, &envp, e));
+	TRY(build_environment(run, NULL, &envp, e));
 	struct process_run command = { .process = { .argv = argv,
 						    .envp = envp,
 						    .cwd = "/",

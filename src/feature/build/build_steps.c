@@ -14,11 +14,21 @@
 
 enum { NICE = 10, OOM_SCORE_ADJ = 500, STEP_CACHE_MAX = 16 };
 
-errc build_environment(struct build_run *run, const char *const **ret_envp, struct err *e)
+/* Of the daemon's own environment: how packages are fetched here, never what. No part of a key. */
+static const char *const fetching[] = {
+	"HTTP_PROXY",          "HTTPS_PROXY",         "NO_PROXY",
+	"http_proxy",          "https_proxy",         "no_proxy",
+	"NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE",       "SSL_CERT_DIR",
+	"NPM_CONFIG_REGISTRY", "npm_config_registry", "npm_config_cafile",
+};
+
+errc build_environment(struct build_run *run, const struct spec_step *step,
+		       const char *const **ret_envp, struct err *e)
 {
-	const struct spec_list *names = &run->spec->build.variables;
+	static const struct spec_list none = { 0 };
+	const struct spec_list *names = step ? build_step_variables(run, step) : &none;
 	const char *path = getenv("PATH");
-	size_t count = 0, room = names->count + 16;
+	size_t count = 0, room = names->count + ARRAY_COUNT(fetching) + 16;
 	const char **envp = arena_array(&run->arena, room, sizeof(envp[0]));
 	TRY(arena_check(&run->arena, "the environment of a step", e));
 	envp[count++] = arena_printf(&run->arena, "PATH=%s",
@@ -27,6 +37,7 @@ errc build_environment(struct build_run *run, const char *const **ret_envp, stru
 	envp[count++] = "LANG=C.UTF-8";
 	envp[count++] = "TZ=UTC";
 	envp[count++] = "CI=1";
+	envp[count++] = "NO_COLOR=1";
 	/* for tools that stamp what they make: every build happens at the same time */
 	envp[count++] = "SOURCE_DATE_EPOCH=315532800";
 	envp[count++] = "npm_config_update_notifier=false";
@@ -38,6 +49,11 @@ errc build_environment(struct build_run *run, const char *const **ret_envp, stru
 						       names->items[i]);
 		if (value)
 			envp[count++] = arena_printf(&run->arena, "%s=%s", names->items[i], value);
+	}
+	for (size_t i = 0; i < ARRAY_COUNT(fetching); i++) {
+		const char *value = getenv(fetching[i]);
+		if (value)
+			envp[count++] = arena_printf(&run->arena, "%s=%s", fetching[i], value);
 	}
 	must(count < room);
 	*ret_envp = envp;
@@ -280,7 +296,7 @@ static errc run_step(struct build_run *run, const struct spec_step *step, int64_
 	int64_t left = deadline - clock_mono_ms();
 	if (left <= 0)
 		FAIL(e, ERR_TIMEOUT, "the build took longer than build.timeout allows");
-	TRY(build_environment(run, &envp, e));
+	TRY(build_environment(run, step, &envp, e));
 	struct process_run command = { .process = { .argv = argv,
 						    .envp = envp,
 						    .cwd = run->work,
@@ -294,11 +310,20 @@ static errc run_step(struct build_run *run, const struct spec_step *step, int64_
 				       .line = take_line,
 				       .cancelled = step_cancelled,
 				       .ctx = &output };
-	if (process_run(&command, e) == OK)
+	errc rc = process_run(&command, e);
+	if (rc == OK)
 		return OK;
-	err_prepend(e, "the step %s (%.120s) failed", step->name, step->run);
+	char limit[UNIT_TEXT_SIZE];
+	if (rc == ERR_TIMEOUT) /* it had what earlier steps left of the time */
+		err_fill(e, rc, 0, __FILE__, __LINE__,
+			 "the step %s (%.120s) was killed: the build took longer than the %s of "
+			 "build.timeout",
+			 step->name, step->run,
+			 duration_format(run->spec->build.timeout_ms, limit));
+	else
+		err_prepend(e, "the step %s (%.120s) failed", step->name, step->run);
 	append_output(&output, e);
-	return e ? e->code : ERR_FAILED;
+	return rc;
 }
 
 static errc run_or_restore(struct build_run *run, size_t index, int64_t deadline, struct err *e)

@@ -100,6 +100,8 @@ static errc run_hook(struct release_run *run, const struct spec_hook *hook, cons
 				       .ctx = &h };
 	if (process_run(&command, e) == OK)
 		return OK;
+	if (__atomic_load_n(run->stopping, __ATOMIC_ACQUIRE))
+		FAIL(e, ERR_UNAVAILABLE, "the daemon stops"); /* the next one runs it again */
 	err_prepend(e, "the hook %s %s (%.80s) failed", hook->after ? "after" : "before", phase,
 		    hook->run);
 	if (e && h.last[0])

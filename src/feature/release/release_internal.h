@@ -28,7 +28,7 @@ struct release_journal {
 	int64_t switch_us;   /* the proxy's part of it */
 	int64_t ready_ms;    /* from the start of the instances until all were ready */
 	errc error_code;     /* why it is being reverted; OK: it is not */
-	char error[1152];
+	char error[2304];
 	char error_step[24];
 };
 
@@ -57,6 +57,9 @@ struct release_run {
 	struct release previous; /* number 0: none */
 	const char *step;        /* at work; for events */
 };
+
+/* What the keeper's leases are held by, with a tag behind it. */
+#define RELEASE_KEEPER "keep-warm-"
 
 enum { RELEASE_ARENA_BYTES = 256 * 1024 * 1024, RELEASE_RESULT_MAX = 64 * 1024 };
 

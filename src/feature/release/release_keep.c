@@ -1,4 +1,7 @@
 /* What comes after the switch: warm releases and their end, pruning. */
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +16,7 @@ enum {
 	SCRATCH_BYTES = 64 * 1024 * 1024,
 	LIST_MAX = 1000,
 	GONE_SLACK_MS = 30000,      /* beyond the stop deadline of the shim */
+	FAILED_KEPT = 10,           /* of the newest releases, failed ones keep their files */
 	RETRY_MS = 1000,            /* while the environment is being changed */
 	ARTIFACT_AGE_MS = 86400000, /* one that no release has yet is kept so long */
 };
@@ -66,29 +70,37 @@ static errc retire(struct release_run *run, const struct release *r, struct err 
 
 /* ---- Pruning. */
 
-static errc remove_instance_folders(const struct feature_context *context, const struct release *r,
-				    struct err *e)
+/* Whether NAME is the folder of an instance of a release in PRUNED: `app.environment.rN.…`. */
+static bool belongs_to(const char *name, const struct release *pruned, size_t count)
 {
-	struct arena scratch CLEANUP(arena_done) = arena_init(SPEC_ARENA_BYTES);
-	const struct spec *spec = NULL;
-	const struct spec_environment *environment = NULL;
-	if (spec_parse(&scratch, str_c(r->specification), "holdfast.yml", &spec, NULL, NULL) !=
-		    OK ||
-	    spec_environment_find(spec, r->environment, &environment, NULL) != OK)
-		return OK;
-	for (size_t s = 0; s < environment->service_count; s++) {
-		for (int n = 0; n < (int)environment->services[s].instances; n++) {
-			struct instance i = { .release = r->number, .ordinal = n };
-			char folder[WORKSPACE_PATH_SIZE];
-			memcpy(i.app, r->app, sizeof(i.app));
-			memcpy(i.environment, r->environment, sizeof(i.environment));
-			snprintf(i.service, sizeof(i.service), "%s", environment->services[s].name);
-			instance_set_id(&i);
-			snprintf(folder, sizeof(folder), "%s/instances/%s", context->data, i.id);
-			TRY(io_remove_tree(folder, e));
-		}
+	for (size_t i = 0; i < count; i++) {
+		char prefix[INSTANCE_ID_SIZE];
+		int n = snprintf(prefix, sizeof(prefix), "%s.%s.r%lld.", pruned[i].app,
+				 pruned[i].environment, (long long)pruned[i].number);
+		if (strncmp(name, prefix, (size_t)n) == 0)
+			return true;
 	}
-	return OK;
+	return false;
+}
+
+static errc remove_instance_folders(const struct feature_context *context,
+				    const struct release *pruned, size_t count, struct err *e)
+{
+	char root[WORKSPACE_PATH_SIZE], folder[WORKSPACE_PATH_SIZE + NAME_MAX];
+	snprintf(root, sizeof(root), "%s/instances", context->data);
+	DIR *names = opendir(root);
+	if (!names && errno != ENOENT)
+		FAIL_ERRNO(e, "cannot list %s", root);
+	errc rc = OK;
+	for (struct dirent *entry; names && rc == OK && (entry = readdir(names));) {
+		if (!belongs_to(entry->d_name, pruned, count))
+			continue;
+		snprintf(folder, sizeof(folder), "%s/%s", root, entry->d_name);
+		rc = io_remove_tree(folder, e);
+	}
+	if (names)
+		closedir(names);
+	return rc;
 }
 
 /* Beyond the newest RETAIN that can be gone back to, a release keeps its row and loses its files.
@@ -97,7 +109,7 @@ static errc prune_releases(struct release_run *run, struct err *e)
 {
 	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
 	struct release *items = NULL;
-	size_t count = 0;
+	size_t count = 0, pruned = 0;
 	int64_t kept = 0;
 	TRY(releases_list(run->context->catalog, run->operation.app, run->operation.environment,
 			  LIST_MAX, &scratch, &items, &count, e));
@@ -109,12 +121,12 @@ static errc prune_releases(struct release_run *run, struct err *e)
 			kept += !alive || items[i].state == RELEASE_CURRENT;
 			continue;
 		}
-		if (items[i].state == RELEASE_FAILED && i < 10)
+		if (items[i].state == RELEASE_FAILED && i < FAILED_KEPT)
 			continue; /* for whoever looks into it */
 		TRY(workspace_remove(run->context, &items[i], e));
-		TRY(remove_instance_folders(run->context, &items[i], e));
+		items[pruned++] = items[i];
 	}
-	return OK;
+	return remove_instance_folders(run->context, items, pruned, e);
 }
 
 static bool same_place(const struct release *a, const struct release *b)
@@ -162,6 +174,9 @@ static errc prune_artifacts(struct release_run *run, struct err *e)
 		for (size_t i = 0; ever && i < count && !needed; i++)
 			needed = strcmp(items[i].artifact, text) == 0 &&
 				 is_needed(items, i, run->environment->deploy.retain);
+		/* one that has served for very long may be beyond the list */
+		if (!needed)
+			TRY(releases_serve_artifact(run->context->catalog, text, &needed, e));
 		if (!needed)
 			TRY(artifact_remove(run->context->artifacts, &artifacts[a].digest, e));
 	}
@@ -208,7 +223,7 @@ static errc retire_in_time(struct release_run *run, const struct release *r, boo
 	struct release now;
 	entropy_hex(tag, 8);
 	snprintf(place, sizeof(place), "%s/%s", r->app, r->environment);
-	snprintf(run->operation.id, sizeof(run->operation.id), "keep-warm-%s", tag);
+	snprintf(run->operation.id, sizeof(run->operation.id), RELEASE_KEEPER "%s", tag);
 	memcpy(run->operation.app, r->app, sizeof(r->app));
 	memcpy(run->operation.environment, r->environment, sizeof(r->environment));
 	TRY(leases_acquire(c, place, run->operation.id, "holdfast", &run->lease, e));

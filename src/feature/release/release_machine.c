@@ -85,13 +85,19 @@ static void finish(struct release_run *run, enum operation_state state, const st
 {
 	struct buf text CLEANUP(buf_done) = buf_init(RELEASE_RESULT_MAX);
 	struct err e;
+	struct catalog *c = run->context->catalog;
 	const char *result = write_result(run, &text);
-	/* the lease first: who hears that it is over may begin at once */
-	if (run->has_lease &&
-	    leases_release(run->context->catalog, run->lease.name, run->operation.id, &e) != OK)
-		log_err(LOG_ERROR, "a lease cannot be released", &e);
-	if (operations_finish(run->context->catalog, run->operation.id, state, error, result, &e) !=
-	    OK)
+	/* at once: an operation that is still at work must not have lost its lease to a later one
+	 */
+	errc rc = catalog_begin(c, &e);
+	if (rc == OK) {
+		if (run->has_lease)
+			rc = leases_release(c, run->lease.name, run->operation.id, &e);
+		if (rc == OK)
+			rc = operations_finish(c, run->operation.id, state, error, result, &e);
+		rc = catalog_end(c, rc, &e);
+	}
+	if (rc != OK)
 		log_err(LOG_ERROR, "an operation cannot be finished", &e);
 	log_info("operation ended",
 		 "operation=%s kind=%s app=%s environment=%s state=%s release=%lld",
@@ -117,7 +123,14 @@ static void fail(struct release_run *run)
 	snprintf(error.message, sizeof(error.message), "%s", j->error);
 	run->step = STEP_REVERT;
 	run->interruptible = false;
-	if (j->release && release_revert(run, &e) != OK) {
+	errc rc = OK;
+	if (j->release && !run->has_lease)
+		rc = err_fill(&e, ERR_LOCKED, 0, __FILE__, __LINE__,
+			      "it has no lease on the environment, which another operation may "
+			      "change; see `holdfast status`");
+	else if (j->release)
+		rc = release_revert(run, &e);
+	if (rc != OK) {
 		if (__atomic_load_n(run->stopping, __ATOMIC_ACQUIRE))
 			return;
 		log_err(LOG_ERROR, "a failed deploy cannot be reverted", &e);
@@ -141,7 +154,7 @@ static void journal_failure(struct release_run *run, const struct err *error)
 	if (j->previous)
 		snprintf(serving, sizeof(serving), "\nRelease %lld goes on serving %s.",
 			 (long long)j->previous, run->operation.environment);
-	snprintf(j->error, sizeof(j->error), "%.1023s%s", error->message, serving);
+	snprintf(j->error, sizeof(j->error), "%.2047s%s", error->message, serving);
 	run->step = STEP_REVERT;
 	if (release_journal_save(run, &e) != OK)
 		log_err(LOG_ERROR, "the journal cannot be written", &e);
@@ -152,12 +165,14 @@ static void journal_failure(struct release_run *run, const struct err *error)
 static errc run_step(struct release_run *run, const struct release_step *step, struct err *e)
 {
 	run->step = step->name;
-	run->interruptible = step->interruptible;
+	/* a hook before the switch can still be called off */
+	run->interruptible = step->interruptible || (step->revertible && !run->journal.switched);
 	TRY(release_journal_save(run, e));
 	release_say(run, EVENT_STARTED, "%s", step->name);
 	int64_t begun = clock_mono_ms();
 	if (step->hooks)
 		TRY(release_run_hooks(run, false, step->name, e));
+	run->interruptible = step->interruptible;
 	TRY(step->run(run, e));
 	if (step->hooks)
 		TRY(release_run_hooks(run, true, step->name, e));

@@ -5,6 +5,7 @@
 
 #include "base/checks.h"
 #include "feature/release/release_internal.h"
+#include "feature/workspace.h"
 #include "os/clock.h"
 
 enum { RENEW_MS = LEASE_MS / 3, JOURNAL_BYTES_MAX = RELEASE_RESULT_MAX };
@@ -16,7 +17,7 @@ bool release_is_rollback(const struct release_run *run)
 
 void release_say(struct release_run *run, enum operation_event_kind kind, const char *fmt, ...)
 {
-	char message[2048];
+	char message[4096];
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
@@ -134,13 +135,14 @@ errc release_load(struct release_run *run, struct err *e)
 
 void release_add_output(const struct release_run *run, const struct instance *i, struct err *e)
 {
+	char lines[1200], path[WORKSPACE_PATH_SIZE];
 	if (!e)
 		return;
 	size_t used = strlen(e->message);
-	snprintf(e->message + used, sizeof(e->message) - used,
-		 "%s%s\nAll its output: %s/instances/%s/output.ndjson",
-		 i->runtime.message[0] ? "\nIts last output:\n" : "\nIt wrote nothing.",
-		 i->runtime.message, run->context->data, i->id);
+	workspace_last_output(run->context, i->id, lines, sizeof(lines));
+	workspace_output_path(run->context, i->id, path);
+	snprintf(e->message + used, sizeof(e->message) - used, "%s%s\nAll its output: %s",
+		 lines[0] ? "\nIts last output:\n" : "\nIt wrote nothing.", lines, path);
 }
 
 errc release_check_alive(const struct release_run *run, const struct instance *items, size_t count,

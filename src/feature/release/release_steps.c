@@ -8,14 +8,21 @@
 #include "feature/workspace.h"
 #include "os/clock.h"
 
-enum { SCRATCH_BYTES = 32 * 1024 * 1024, LOCK_POLL_MS = 200, PROXY_FAILURE_MS = 10000 };
+enum {
+	SCRATCH_BYTES = 32 * 1024 * 1024,
+	LOCK_POLL_MS = 200,
+	HOUSEKEEPING_MS = 60000,
+	PROXY_FAILURE_MS = 10000
+};
 
 /* ---- lock */
 
 /* Whether an older operation for the same place still waits for the lock: first come, first served.
  */
-static errc is_first(struct release_run *run, bool *ret_first, struct err *e)
+static errc is_first(struct release_run *run, const char *name, bool *ret_first, struct err *e)
 {
+	struct lease lease;
+	bool held = leases_get(run->context->catalog, name, &lease, NULL) == OK;
 	struct arena scratch CLEANUP(arena_done) = arena_init(RELEASE_ARENA_BYTES);
 	struct operation_filter filter = { .app = run->operation.app,
 					   .environment = run->operation.environment,
@@ -25,22 +32,32 @@ static errc is_first(struct release_run *run, bool *ret_first, struct err *e)
 	TRY(operations_list(run->context->catalog, &filter, &scratch, &items, &count, e));
 	*ret_first = true;
 	for (size_t i = 0; i < count && strcmp(items[i].id, run->operation.id) != 0; i++)
-		if (strcmp(items[i].kind, "build") != 0)
+		/* who holds the lock does not wait for it */
+		if (strcmp(items[i].kind, "build") != 0 &&
+		    !(held && strcmp(items[i].id, lease.operation) == 0))
 			*ret_first = false;
 	return OK;
+}
+
+/* The keeper stops a warm release: nobody should have to ask again for that. */
+static bool is_housekeeping(struct release_run *run, const char *name)
+{
+	struct lease lease;
+	return leases_get(run->context->catalog, name, &lease, NULL) == OK &&
+	       strncmp(lease.operation, RELEASE_KEEPER, strlen(RELEASE_KEEPER)) == 0;
 }
 
 errc release_step_lock(struct release_run *run, struct err *e)
 {
 	char name[2 * NAME_MAX_BYTES + 2];
-	int64_t deadline = clock_mono_ms() + run->wait_ms;
+	int64_t begun = clock_mono_ms(), deadline = begun + run->wait_ms;
 	bool said = false;
 	snprintf(name, sizeof(name), "%s/%s", run->operation.app, run->operation.environment);
 	for (;;) {
 		bool first = true;
 		uint64_t sequence = release_sequence(run);
 		if (run->wait_ms)
-			TRY(is_first(run, &first, e));
+			TRY(is_first(run, name, &first, e));
 		errc rc = first ? leases_acquire(run->context->catalog, name, run->operation.id,
 						 run->operation.actor, &run->lease, e)
 				: ERR_LOCKED;
@@ -48,6 +65,11 @@ errc release_step_lock(struct release_run *run, struct err *e)
 			break;
 		if (rc != ERR_LOCKED)
 			return rc;
+		if (first && clock_mono_ms() < begun + HOUSEKEEPING_MS &&
+		    is_housekeeping(run, name)) {
+			TRY(release_pause(run, sequence, LOCK_POLL_MS, e));
+			continue;
+		}
 		if (clock_mono_ms() >= deadline && first) {
 			if (run->wait_ms == 0 && e)
 				snprintf(e->message + strlen(e->message),
@@ -93,12 +115,10 @@ static errc pass_events_on(struct release_run *run, int64_t *after, struct err *
 			      &items, &count, e));
 	for (size_t i = 0; i < count; i++) {
 		*after = items[i].sequence;
-		if (items[i].kind == EVENT_FAILURE || items[i].kind == EVENT_FINISHED)
+		if (items[i].kind != EVENT_PROGRESS && items[i].kind != EVENT_OUTPUT &&
+		    items[i].kind != EVENT_WARNING)
 			continue;
-		enum operation_event_kind kind = items[i].kind == EVENT_OUTPUT    ? EVENT_OUTPUT
-						 : items[i].kind == EVENT_WARNING ? EVENT_WARNING
-										  : EVENT_PROGRESS;
-		operations_event(run->context->catalog, run->operation.id, kind, run->step,
+		operations_event(run->context->catalog, run->operation.id, items[i].kind, run->step,
 				 items[i].data, "%s", items[i].message);
 	}
 	return OK;
@@ -212,7 +232,7 @@ static errc find_made(struct release_run *run, struct err *e)
 			  &run->arena, &items, &count, e));
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(items[i].operation, run->operation.id) == 0)
-			run->next = items[i];
+			return release_load_one(run, items[i].number, &run->next, e);
 	return OK;
 }
 
@@ -241,7 +261,26 @@ static errc make_release(struct release_run *run, struct err *e)
 	return releases_put(run->context->catalog, r, e);
 }
 
-/* The release to go back to: the one asked for, or the last that served before the current one. */
+/* The later one that served before the current one: the warm one, or else of those that nobody went
+ * back from, or else any. Numbers alone would lead back to what a rollback has just left. */
+static int64_t last_served(const struct release *items, size_t count, int64_t current)
+{
+	int64_t left_before = 0, retired = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (items[i].number >= current)
+			continue;
+		if (items[i].state == RELEASE_WARM)
+			return items[i].number;
+		if (items[i].state != RELEASE_RETIRED)
+			continue;
+		int64_t *first = items[i].note[0] ? &left_before : &retired;
+		if (!*first)
+			*first = items[i].number;
+	}
+	return retired ? retired : left_before;
+}
+
+/* The release to go back to: the one asked for, or the one that served before the current one. */
 static errc choose_target(struct release_run *run, struct err *e)
 {
 	struct release *items = NULL;
@@ -261,15 +300,11 @@ static errc choose_target(struct release_run *run, struct err *e)
 	}
 	TRY(releases_list(run->context->catalog, run->operation.app, run->operation.environment,
 			  1000, &run->arena, &items, &count, e));
-	for (size_t i = 0; i < count && !run->next.number; i++)
-		if (items[i].number < run->previous.number &&
-		    (items[i].state == RELEASE_WARM || items[i].state == RELEASE_RETIRED))
-			run->next = items[i];
-	if (!run->next.number)
-		FAIL(e, ERR_CONFLICT,
-		     "no earlier release of %s served; `holdfast releases` lists them",
-		     run->operation.environment);
-	return OK;
+	int64_t number = last_served(items, count, run->previous.number);
+	if (number)
+		return release_load_one(run, number, &run->next, e);
+	FAIL(e, ERR_CONFLICT, "no earlier release of %s served; `holdfast releases` lists them",
+	     run->operation.environment);
 }
 
 errc release_step_validate(struct release_run *run, struct err *e)
@@ -343,6 +378,17 @@ void release_write_plan(struct release_run *run)
 
 /* ---- start */
 
+/* Another deploy may have taken the port meanwhile. */
+static errc put_instance(struct catalog *c, struct instance *i, struct err *e)
+{
+	errc rc = ERR_CONFLICT;
+	for (int attempt = 0; rc == ERR_CONFLICT && attempt < 3; attempt++) {
+		TRY(instances_pick_port(c, &i->port, e));
+		rc = instances_put(c, i, e);
+	}
+	return rc;
+}
+
 static errc put_instances(struct release_run *run, const struct spec_service *service,
 			  const struct instance *have, size_t have_count, struct err *e)
 {
@@ -363,8 +409,7 @@ static errc put_instances(struct release_run *run, const struct spec_service *se
 			known = strcmp(have[k].id, i.id) == 0;
 		if (known)
 			continue;
-		TRY(instances_pick_port(run->context->catalog, &i.port, e));
-		TRY(instances_put(run->context->catalog, &i, e));
+		TRY(put_instance(run->context->catalog, &i, e));
 	}
 	return OK;
 }

@@ -176,7 +176,7 @@ static errc record_switch(struct release_run *run, struct err *e)
 		rc = releases_set_state(c, &run->previous, RELEASE_WARM, warm_until,
 					note[0] ? note : NULL, e);
 	if (rc == OK)
-		rc = releases_set_state(c, &run->next, RELEASE_CURRENT, 0, NULL, e);
+		rc = releases_set_state(c, &run->next, RELEASE_CURRENT, 0, "", e);
 	return catalog_end(c, rc, e);
 }
 
@@ -349,11 +349,32 @@ errc release_step_drain(struct release_run *run, struct err *e)
 
 /* ---- the way back */
 
+/* A rollback that fails leaves its target as it was: warm, or not running. */
+static enum release_state state_after_revert(const struct release_run *run)
+{
+	if (!release_is_rollback(run))
+		return RELEASE_FAILED;
+	return run->next.state == RELEASE_WARM ? RELEASE_WARM : RELEASE_RETIRED;
+}
+
+/* Who serves again, in one transaction as in record_switch(). */
+static errc record_revert(struct release_run *run, struct err *e)
+{
+	struct catalog *c = run->context->catalog;
+	enum release_state state = state_after_revert(run);
+	time_ms warm_until = state == RELEASE_WARM ? run->next.warm_until : 0;
+	const char *note = state == RELEASE_FAILED ? run->journal.error : NULL;
+	TRY(catalog_begin(c, e));
+	errc rc = releases_set_state(c, &run->next, state, warm_until, note, e);
+	if (rc == OK && run->previous.number)
+		rc = releases_set_state(c, &run->previous, RELEASE_CURRENT, 0, NULL, e);
+	return catalog_end(c, rc, e);
+}
+
 /* What is desired is durable: a proxy that cannot take the change now takes it when it can, so that
  * is no reason to leave the new colour running. */
 static errc give_back(struct release_run *run, struct err *e)
 {
-	struct catalog *c = run->context->catalog;
 	int64_t switch_us = 0;
 	/* the new colour finishes what it has */
 	errc rc = release_steer(run, run->previous.number, TRAFFIC_ACTIVE, FULL_WEIGHT,
@@ -362,36 +383,45 @@ static errc give_back(struct release_run *run, struct err *e)
 		release_say(run, EVENT_WARNING, "%s", e ? e->message : "the proxy does not answer");
 	else if (rc != OK)
 		return rc;
-	if (!run->previous.number)
-		return OK;
-	return releases_set_state(c, &run->previous, RELEASE_CURRENT, 0, NULL, e);
+	return record_revert(run, e);
 }
 
-/* A rollback that fails leaves its target as it was: warm, or not running. */
-static errc set_aside(struct release_run *run, struct err *e)
+static errc finish_requests(struct release_run *run, struct err *e)
 {
-	struct catalog *c = run->context->catalog;
-	bool was_warm = release_is_rollback(run) && run->next.state == RELEASE_WARM;
-	if (was_warm)
-		return releases_set_state(c, &run->next, RELEASE_WARM, run->next.warm_until, NULL,
-					  e);
 	struct release previous = run->previous;
 	run->previous = run->next; /* whose load is waited for */
 	int left = 0;
 	errc rc = wait_for_load(run, false, run->environment->deploy.drain_timeout_ms, &left, e);
 	run->previous = previous;
-	TRY(rc);
-	TRY(release_retire_instances(run, run->next.number, e));
-	enum release_state state = release_is_rollback(run) ? RELEASE_RETIRED : RELEASE_FAILED;
-	return releases_set_state(c, &run->next, state, 0,
-				  state == RELEASE_FAILED ? run->journal.error : NULL, e);
+	return rc;
+}
+
+/* Whether an instance of the new release may have had a request of a user. */
+static errc had_requests(struct release_run *run, bool *ret_had, struct err *e)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
+	struct instance *items = NULL;
+	size_t count = 0;
+	TRY(release_instances(run, run->next.number, &scratch, &items, &count, e));
+	*ret_had = false;
+	for (size_t k = 0; k < count; k++)
+		*ret_had |= items[k].in_proxy && items[k].traffic != TRAFFIC_NONE &&
+			    items[k].traffic != TRAFFIC_CHECKED;
+	return OK;
 }
 
 errc release_revert(struct release_run *run, struct err *e)
 {
 	if (!run->next.number)
 		TRY(release_load(run, e));
+	bool had = false;
 	TRY(release_journal_save(run, e));
-	TRY(give_back(run, e));
-	return set_aside(run, e);
+	TRY(had_requests(run, &had, e));
+	/* a colour that never took traffic leaves no traffic to give back */
+	TRY(had ? give_back(run, e) : record_revert(run, e));
+	if (state_after_revert(run) == RELEASE_WARM)
+		return OK;
+	if (had)
+		TRY(finish_requests(run, e));
+	return release_retire_instances(run, run->next.number, e);
 }

@@ -233,8 +233,8 @@ static void start_if_due(struct runtime *rt, struct runner *r)
 		r->failures++;
 		r->retry_at = clock_mono_ms() + (pause < RETRY_MS_MAX ? pause : RETRY_MS_MAX);
 		r->instance.runtime.state = INSTANCE_STATE_FAILED;
-		snprintf(r->instance.runtime.message, sizeof(r->instance.runtime.message), "%.500s",
-			 e.message);
+		snprintf(r->instance.runtime.message, sizeof(r->instance.runtime.message),
+			 "%.1500s", e.message);
 		return;
 	}
 	connect_runner(r);

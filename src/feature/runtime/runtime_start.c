@@ -3,8 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "codec/digest.h"
 #include "base/checks.h"
+#include "codec/digest.h"
 #include "feature/runtime/runtime_internal.h"
 #include "feature/workspace.h"
 #include "os/io.h"

@@ -61,7 +61,7 @@ static void add_global(const struct traffic_plan *p, const char *signature, stru
 		     "\ttimeout http-request 10s\n"
 		     "\ttimeout http-keep-alive 75s\n"
 		     "\ttimeout queue 10s\n"
-		     "\tretries 3\n"
+		     "\tretries 10\n"
 		     "\toption redispatch 1\n"
 		     "\toption http-keep-alive\n"
 		     "\toption idle-close-on-response\n"
