@@ -31,9 +31,9 @@ struct artifact_pack {
 	const str *exclude; /* globs of what stays out nevertheless */
 	size_t exclude_count;
 	str application;
-	str sbom; /* CycloneDX JSON; empty: none */
-	const struct provenance *provenance;
-	bool (*cancelled)(void *ctx); /* asked before every file; may be NULL */
+	str sbom;                            /* CycloneDX JSON; empty: none */
+	const struct provenance *provenance; /* never NULL */
+	bool (*cancelled)(void *ctx);        /* asked before every file; may be NULL */
 	void *cancelled_ctx;
 };
 

@@ -173,6 +173,13 @@ errc operations_cancel(struct catalog *c, const char *id, struct err *e)
 	return OK;
 }
 
+errc operations_prune(struct catalog *c, time_ms time, struct err *e)
+{
+	return catalog_exec(c, NULL, e,
+			    "DELETE FROM operation WHERE ended > 0 AND ended < ? AND state >= ?",
+			    "ii", time, (int64_t)OPERATION_SUCCEEDED);
+}
+
 bool operations_cancel_wanted(struct catalog *c, const char *id)
 {
 	struct catalog_query q CLEANUP(catalog_query_done) = { 0 };

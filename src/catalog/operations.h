@@ -69,6 +69,8 @@ WARN_UNUSED errc operations_step(struct catalog *c, const char *id, const char *
 WARN_UNUSED errc operations_finish(struct catalog *c, const char *id, enum operation_state state,
 				   const struct err *error, const char *result, struct err *e);
 WARN_UNUSED errc operations_cancel(struct catalog *c, const char *id, struct err *e);
+/* Forget what ended before TIME, with its events; the audit keeps who asked for it. */
+WARN_UNUSED errc operations_prune(struct catalog *c, time_ms time, struct err *e);
 bool operations_cancel_wanted(struct catalog *c, const char *id);
 
 /* What an event tells. OUTPUT is a line of a command that a step runs. */

@@ -103,10 +103,18 @@ static long child_drop(const struct process_user *user)
 
 static void child_reset_signals(void)
 {
-	struct sigaction action = { .sa_handler = SIG_DFL };
+	/* the system call, not sigaction(): that refuses the two signals that glibc keeps for
+	 * itself, and a program started by posix_spawn() may have inherited them ignored. All zero
+	 * is SIG_DFL with no flags, as the kernel lays it out. */
+	const struct {
+		void *handler;
+		unsigned long flags;
+		void *restorer;
+		unsigned long mask;
+	} action = { 0 };
 	sigset_t none;
-	for (int number = 1; number < NSIG; number++)
-		sigaction(number, &action, NULL); /* those that cannot be set stay */
+	for (int number = 1; number < NSIG; number++) /* those that cannot be set stay */
+		syscall(SYS_rt_sigaction, number, &action, NULL, sizeof(action.mask));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

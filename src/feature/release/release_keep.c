@@ -18,6 +18,7 @@ enum {
 	GONE_SLACK_MS = 30000,      /* beyond the stop deadline of the shim */
 	FAILED_KEPT = 10,           /* of the newest releases, failed ones keep their files */
 	RETRY_MS = 1000,            /* while the environment is being changed */
+	OPERATIONS_DAYS = 90,       /* an ended operation and its events are kept so long */
 	ARTIFACT_AGE_MS = 86400000, /* one that no release has yet is kept so long */
 };
 
@@ -206,6 +207,8 @@ errc release_step_finish(struct release_run *run, struct err *e)
 {
 	TRY(retire_others(run, e));
 	TRY(prune_releases(run, e));
+	TRY(operations_prune(run->context->catalog,
+			     clock_now() - (int64_t)OPERATIONS_DAYS * 86400000, e));
 	return prune_artifacts(run, e);
 }
 

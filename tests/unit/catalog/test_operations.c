@@ -66,6 +66,29 @@ static void an_operation_lives_from_queued_to_finished(void **state)
 			 ERR_NOT_FOUND);
 }
 
+static void old_operations_are_forgotten_with_their_events(void **state)
+{
+	struct catalog_fixture *f = *state;
+	struct operation_event *events = NULL;
+	size_t count = 1;
+	struct err e;
+	struct operation ended = put(f->catalog, "deploy"), waiting = put(f->catalog, "deploy"),
+			 seen;
+	operations_event(f->catalog, ended.id, EVENT_PROGRESS, "lock", NULL, "hello");
+	assert_int_equal(
+		operations_finish(f->catalog, ended.id, OPERATION_SUCCEEDED, NULL, "{}", &e), OK);
+	assert_int_equal(operations_prune(f->catalog, clock_now() - 60000, &e), OK);
+	assert_string_equal(get(f, ended.id).id, ended.id);
+	assert_int_equal(operations_prune(f->catalog, clock_now() + 60000, &e), OK);
+	assert_int_equal(operations_get(f->catalog, ended.id, &f->scratch, &seen, &e),
+			 ERR_NOT_FOUND);
+	assert_int_equal(
+		operations_events(f->catalog, ended.id, 0, 10, &f->scratch, &events, &count, &e),
+		OK);
+	assert_int_equal(count, 0);
+	assert_string_equal(get(f, waiting.id).id, waiting.id);
+}
+
 static void a_wish_to_cancel_is_heard(void **state)
 {
 	struct catalog_fixture *f = *state;
@@ -471,6 +494,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CATALOG_TEST(an_operation_lives_from_queued_to_finished),
+		CATALOG_TEST(old_operations_are_forgotten_with_their_events),
 		CATALOG_TEST(a_wish_to_cancel_is_heard),
 		CATALOG_TEST(the_unfinished_are_listed_oldest_first),
 		CATALOG_TEST(one_thread_of_eight_takes_it),
