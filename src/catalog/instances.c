@@ -20,6 +20,7 @@ struct instance_table {
 	pthread_mutex_t lock;
 	struct instance *items;
 	size_t count;
+	uint64_t incarnation; /* of the last one inserted */
 };
 
 static const char *const desired_texts[] = {
@@ -107,6 +108,7 @@ static void insert(struct instance_table *t, const struct instance *i)
 	t->items = must_realloc(t->items, (t->count + 1) * sizeof(t->items[0]));
 	memmove(&t->items[at + 1], &t->items[at], (t->count - at) * sizeof(t->items[0]));
 	t->items[at] = *i;
+	t->items[at].incarnation = ++t->incarnation;
 	t->count++;
 }
 
@@ -310,10 +312,17 @@ errc instances_remove(struct catalog *c, const char *id, struct err *e)
 	return rc;
 }
 
+/* What was seen of an instance that is gone says nothing of a new one of the same id. */
+static struct instance *find_same(struct instance_table *t, const struct instance *seen)
+{
+	struct instance *i = find(t, seen->id);
+	return i && i->incarnation == seen->incarnation ? i : NULL;
+}
+
 void instances_observe_runtime(struct catalog *c, const struct instance *seen)
 {
 	struct instance_table *t = lock_table(c);
-	struct instance *i = find(t, seen->id);
+	struct instance *i = find_same(t, seen);
 	bool changed = i && memcmp(&i->runtime, &seen->runtime, sizeof(i->runtime)) != 0;
 	if (changed)
 		i->runtime = seen->runtime;
@@ -326,7 +335,7 @@ void instances_observe_proxy(struct catalog *c, const struct instance *seen)
 {
 	bool changed = false;
 	struct instance_table *t = lock_table(c);
-	struct instance *i = find(t, seen->id);
+	struct instance *i = find_same(t, seen);
 	if (i) {
 		/* a release waits for these three; the counters only when they reach nothing */
 		changed = i->proxy.generation != seen->proxy.generation ||

@@ -73,6 +73,9 @@ struct instance {
 	bool in_proxy;   /* of the service that takes the environment's traffic */
 	int port;        /* loopback port given to it as PORT */
 
+	/* tells an instance from an earlier one of the same id; set by the catalog, in memory */
+	uint64_t incarnation;
+
 	/* desired, durable */
 	enum instance_desired desired;
 	enum instance_traffic traffic;
@@ -88,9 +91,9 @@ struct instance {
 		int64_t shim_pid;
 		int restarts;
 		time_ms started;
-		char exit[64];     /* of the last run: `exit status 3` */
+		char exit[64];      /* of the last run: `exit status 3` */
 		char message[1536]; /* why FAILED; else the last lines of output joined by newlines
-				    */
+				     */
 		bool drain_signal_sent;
 	} runtime;
 
@@ -134,7 +137,7 @@ WARN_UNUSED errc instances_set_traffic(struct catalog *c,
 WARN_UNUSED errc instances_remove(struct catalog *c, const char *id, struct err *e);
 
 /* Report; in memory. Announced as BUS_INSTANCE_OBSERVED when something other than counters changed.
- * Unknown ids are ignored: the instance was removed meanwhile. */
+ * Unknown ids, and ids that mean a later incarnation by now, are ignored. */
 void instances_observe_runtime(struct catalog *c, const struct instance *seen);
 void instances_observe_proxy(struct catalog *c, const struct instance *seen);
 

@@ -466,10 +466,13 @@ static errc want_checked(struct release_run *run, const struct instance *items, 
 	return n ? instances_set_traffic(run->context->catalog, changes, n, e) : OK;
 }
 
+/* Up counts once the proxy has carried out what is desired: before that it may speak of an earlier
+ * instance of the same name. */
 static const struct instance *first_not_ready(const struct instance *items, size_t count)
 {
 	for (size_t k = 0; k < count; k++)
-		if (items[k].in_proxy && !items[k].proxy.up)
+		if (items[k].in_proxy && (items[k].traffic == TRAFFIC_NONE || !items[k].proxy.up ||
+					  items[k].proxy.generation != items[k].traffic_generation))
 			return &items[k];
 	return NULL;
 }

@@ -318,6 +318,18 @@ static void add_runner(struct runtime *rt, const struct instance *i)
 	rt->runners[rt->runner_count++] = r;
 }
 
+/* The instance was removed when it was gone, and one of the same id was put before we looked. */
+static void begin_anew(struct runner *r, const struct instance *i)
+{
+	disconnect(r);
+	r->instance = *i;
+	r->status = (struct shim_status){ 0 };
+	r->stop_sent = false;
+	r->restart_generation = i->restart_generation;
+	r->failures = 0;
+	r->retry_at = 0;
+}
+
 static void list_desired(struct runtime *rt)
 {
 	struct arena scratch CLEANUP(arena_done) = arena_init(LIST_ARENA_BYTES);
@@ -335,6 +347,8 @@ static void list_desired(struct runtime *rt)
 		if (!find_runner(rt, items[i].id))
 			add_runner(rt, &items[i]);
 		struct runner *r = find_runner(rt, items[i].id);
+		if (r->instance.incarnation != items[i].incarnation)
+			begin_anew(r, &items[i]);
 		r->wanted = true;
 		r->instance.desired = items[i].desired;
 		r->instance.restart_generation = items[i].restart_generation;

@@ -339,7 +339,8 @@ static void report_slot(struct round *r, struct instance *seen,
 	m->requests = requests;
 	seen->proxy.queued = total->queued;
 	seen->proxy.websockets = total->websockets;
-	seen->proxy.up = total->up && !blamed;
+	/* without traffic the slot may still have an earlier instance of this name */
+	seen->proxy.up = total->up && !blamed && seen->traffic != TRAFFIC_NONE;
 	seen->proxy.switch_us = m->switch_us;
 	if (total->settled && !blamed)
 		seen->proxy.generation = seen->traffic_generation;

@@ -246,6 +246,25 @@ static void note(void *ctx, enum bus_topic topic, str subject)
 	a->counts[topic]++;
 }
 
+/* Rolled back to and forward again within a moment, an instance of the same id is another one. */
+static void what_was_seen_of_the_former_says_nothing_of_the_next(void **state)
+{
+	struct catalog_fixture *f = *state;
+	struct err e;
+	struct instance former = put(f->catalog, "shop", 1, 0, 20001);
+	former = get(f->catalog, former.id);
+	former.proxy.up = true;
+	former.runtime.pid = 42;
+	assert_int_equal(instances_remove(f->catalog, former.id, &e), OK);
+	put(f->catalog, "shop", 1, 0, 20001);
+	instances_observe_proxy(f->catalog, &former);
+	instances_observe_runtime(f->catalog, &former);
+	struct instance next = get(f->catalog, former.id);
+	assert_false(next.proxy.up);
+	assert_int_equal(next.runtime.pid, 0);
+	assert_int_not_equal(next.incarnation, former.incarnation);
+}
+
 static void changes_are_announced_counters_are_not(void **state)
 {
 	struct catalog_fixture *f = *state;
@@ -257,6 +276,7 @@ static void changes_are_announced_counters_are_not(void **state)
 	assert_true(bus_subscribe(bus, BUS_TRAFFIC_DESIRED, note, &a));
 	struct instance i = put(f->catalog, "shop", 1, 0, 20001);
 	assert_int_equal(a.counts[BUS_INSTANCE_DESIRED], 1);
+	i = get(f->catalog, i.id);
 	i.runtime.pid = 5;
 	instances_observe_runtime(f->catalog, &i);
 	instances_observe_runtime(f->catalog, &i); /* nothing new */
@@ -443,6 +463,7 @@ int main(void)
 		CATALOG_TEST(a_damaged_row_stops_the_opening),
 		CATALOG_TEST(a_picked_port_is_free),
 		CATALOG_TEST(changes_are_announced_counters_are_not),
+		CATALOG_TEST(what_was_seen_of_the_former_says_nothing_of_the_next),
 		CATALOG_TEST(threads_see_whole_switches),
 		CATALOG_TEST(in_a_transaction_it_stops_the_process),
 		CATALOG_TEST(random_changes_follow_a_model),
