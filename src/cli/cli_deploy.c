@@ -132,13 +132,12 @@ static errc write_rollback(struct cli *cli, struct buf *body, struct err *e)
 {
 	struct client_project project;
 	const struct spec *spec = NULL;
-	const struct spec_environment *environment = NULL;
 	const char *to_text = cli_option(cli, "to");
 	uint64_t to = 0;
 	int64_t wait_ms = 0;
 	TRY(client_project_read(cli, &project, e));
 	TRY(spec_parse(&cli->arena, project.text, project.file, &spec, NULL, e));
-	TRY(spec_environment_find(spec, cli->arguments[0], &environment, e));
+	/* the environment may have left the file and still have releases: the daemon knows */
 	if (to_text && to_text[0] == 'r')
 		to_text++;
 	if (to_text && (!str_to_u64(str_c(to_text), &to) || to == 0 || to > INT32_MAX))
