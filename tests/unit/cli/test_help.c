@@ -1,5 +1,7 @@
 /* The texts that the command table gives. */
+#include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,8 +36,10 @@ static int feed(const char *const *argv, const char *text, char *out, size_t out
 	}
 	close(in[0]);
 	close(back[1]);
-	size_t len = strlen(text);
-	assert_int_equal(write(in[1], text, len), len); /* a pipe holds 64 KiB */
+	size_t len = strlen(text); /* a pipe holds 64 KiB */
+	ssize_t written_len = write(in[1], text, len);
+	/* A program that is not there, or ends early, leaves nobody to read. */
+	assert_true(written_len == (ssize_t)len || (written_len < 0 && errno == EPIPE));
 	close(in[1]);
 	for (ssize_t n = 1; n > 0;) {
 		char rest[4096];
@@ -227,6 +231,7 @@ static void the_manual_is_troff(void **state)
 
 int main(void)
 {
+	signal(SIGPIPE, SIG_IGN);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_command_is_everywhere),
 		cmocka_unit_test(the_help_of_each_names_all_its_options),
