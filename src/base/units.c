@@ -151,6 +151,83 @@ const char *time_format(time_ms t, char text[static UNIT_TEXT_SIZE])
 	return text;
 }
 
+static bool take_digits(str *s, size_t count, int *ret)
+{
+	int v = 0;
+	if (s->len < count)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		if (s->ptr[i] < '0' || s->ptr[i] > '9')
+			return false;
+		v = v * 10 + (s->ptr[i] - '0');
+	}
+	*s = (str){ s->ptr + count, s->len - count };
+	*ret = v;
+	return true;
+}
+
+static bool take_one_of(str *s, const char *set)
+{
+	if (!s->len || !strchr(set, s->ptr[0]) || !s->ptr[0])
+		return false;
+	*s = (str){ s->ptr + 1, s->len - 1 };
+	return true;
+}
+
+/* Days from 1970-01-01 in the Gregorian calendar, whose 400 years have 146,097 days. */
+static int64_t days_of(int year, int month, int day)
+{
+	int64_t y = month <= 2 ? year - 1 : year, era = (y >= 0 ? y : y - 399) / 400;
+	int64_t of_era = y - era * 400,
+		of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+	return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+}
+
+static bool take_fraction(str *s, int *ret_ms)
+{
+	int place = 100, digit;
+	if (!take_one_of(s, "."))
+		return true;
+	if (!take_digits(s, 1, &digit))
+		return false;
+	do {
+		*ret_ms += digit * place;
+		place /= 10;
+	} while (take_digits(s, 1, &digit));
+	return true;
+}
+
+bool time_parse(str s, time_ms *ret_time)
+{
+	static const int month_days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	int year, month, day, hour, minute, second, ms = 0, zone_hours = 0, zone_minutes = 0;
+	if (!take_digits(&s, 4, &year) || !take_one_of(&s, "-") || !take_digits(&s, 2, &month) ||
+	    !take_one_of(&s, "-") || !take_digits(&s, 2, &day) || !take_one_of(&s, "Tt ") ||
+	    !take_digits(&s, 2, &hour) || !take_one_of(&s, ":") || !take_digits(&s, 2, &minute) ||
+	    !take_one_of(&s, ":") || !take_digits(&s, 2, &second) || !take_fraction(&s, &ms))
+		return false;
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+	if (month < 1 || month > 12 || day < 1 ||
+	    day > month_days[month - 1] + (leap && month == 2) || hour > 23 || minute > 59 ||
+	    second > 59)
+		return false;
+	if (!take_one_of(&s, "Zz")) {
+		bool west = s.len && s.ptr[0] == '-';
+		if (!take_one_of(&s, "+-") || !take_digits(&s, 2, &zone_hours) ||
+		    !take_one_of(&s, ":") || !take_digits(&s, 2, &zone_minutes) ||
+		    zone_hours > 23 || zone_minutes > 59)
+			return false;
+		zone_hours = west ? -zone_hours : zone_hours;
+		zone_minutes = west ? -zone_minutes : zone_minutes;
+	}
+	if (s.len)
+		return false;
+	int64_t minutes = (days_of(year, month, day) * 24 + hour - zone_hours) * 60 + minute -
+			  zone_minutes;
+	*ret_time = (minutes * 60 + second) * 1000 + ms;
+	return true;
+}
+
 const char *time_ago(time_ms t, time_ms now, char text[static UNIT_TEXT_SIZE])
 {
 	static const struct unit spans[] = {

@@ -20,5 +20,8 @@ bool size_parse(str s, int64_t *ret_bytes);
 const char *size_format(int64_t bytes, char text[static UNIT_TEXT_SIZE]);
 /* RFC 3339 in UTC with milliseconds: `2026-11-24T01:41:00.123Z`. */
 const char *time_format(time_ms t, char text[static UNIT_TEXT_SIZE]);
+/* RFC 3339 with any fraction (cut to milliseconds) and offset; years 0 to 9999. False on anything
+ * else. */
+bool time_parse(str s, time_ms *ret_time);
 /* How long before NOW it was, for a person: `3 minutes ago`. */
 const char *time_ago(time_ms t, time_ms now, char text[static UNIT_TEXT_SIZE]);

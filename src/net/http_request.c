@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { FORM_COUNT_MAX = 1000 };
+
 struct find {
 	const char *name;
 	size_t name_len;
@@ -111,13 +113,39 @@ bool http_request_cancelled(const struct http_request *r)
 	return cancelled;
 }
 
-errc http_request_expect_type(const struct http_request *r, const char *type,
-			      struct http_response *response, struct err *e)
+static bool has_type(const struct http_request *r, const char *type)
 {
 	str all = http_request_header(r, "content-type");
 	const char *semicolon = all.len ? memchr(all.ptr, ';', all.len) : NULL;
 	str mine = str_trim((str){ all.ptr, semicolon ? (size_t)(semicolon - all.ptr) : all.len });
-	if (mine.len == strlen(type) && strncasecmp(mine.ptr, type, mine.len) == 0)
+	return mine.len == strlen(type) && strncasecmp(mine.ptr, type, mine.len) == 0;
+}
+
+errc http_request_form(struct http_request *r, const struct http_pair **ret_pairs,
+		       size_t *ret_count, struct err *e)
+{
+	struct http_pair *form = NULL;
+	size_t form_count = 0, query_count = r->target.query_count;
+	if (has_type(r, "application/x-www-form-urlencoded"))
+		TRY(http_pairs_parse(http_request_body(r), FORM_COUNT_MAX, &r->arena, &form,
+				     &form_count, e));
+	struct http_pair *pairs = arena_array(&r->arena, form_count + query_count + 1,
+					      sizeof(pairs[0]));
+	if (!pairs)
+		FAIL(e, ERR_LIMIT, "the request is too large");
+	if (form_count)
+		memcpy(pairs, form, form_count * sizeof(pairs[0]));
+	if (query_count)
+		memcpy(pairs + form_count, r->target.query, query_count * sizeof(pairs[0]));
+	*ret_pairs = pairs;
+	*ret_count = form_count + query_count;
+	return OK;
+}
+
+errc http_request_expect_type(const struct http_request *r, const char *type,
+			      struct http_response *response, struct err *e)
+{
+	if (has_type(r, type))
 		return OK;
 	http_response_set_status(response, 415);
 	FAIL(e, ERR_INVALID, "the body must be sent with content-type: %s", type);

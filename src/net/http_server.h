@@ -50,6 +50,14 @@ str http_request_query(const struct http_request *r, const char *name);
 /* All of them in order, repeats included; false past the last. */
 bool http_request_query_at(const struct http_request *r, size_t index, str *ret_name,
 			   str *ret_value);
+struct http_pair {
+	str name;
+	str value;
+};
+/* The parameters of a form (application/x-www-form-urlencoded) before those of the query, decoded,
+ * in order, repeats included. Errors: ERR_INVALID for a bad encoding or more than 1,000. */
+WARN_UNUSED errc http_request_form(struct http_request *r, const struct http_pair **ret_pairs,
+				   size_t *ret_count, struct err *e);
 /* The whole body; empty on a route with a sink. */
 str http_request_body(const struct http_request *r);
 /* Memory that lives as long as the request, capped at 1 MiB. */

@@ -87,32 +87,32 @@ static errc parse_path(str path, struct arena *request, struct http_target *t, s
 	return OK;
 }
 
-static errc parse_query(str query, size_t count_max, struct arena *request, struct http_target *t,
-			struct err *e)
+errc http_pairs_parse(str text, size_t count_max, struct arena *request,
+		      struct http_pair **ret_pairs, size_t *ret_count, struct err *e)
 {
-	size_t count = query.len > 0;
-	for (size_t i = 0; i < query.len; i++)
-		count += query.ptr[i] == '&';
+	size_t count = text.len > 0, n = 0;
+	for (size_t i = 0; i < text.len; i++)
+		count += text.ptr[i] == '&';
 	if (count > count_max)
-		FAIL(e, ERR_INVALID, "more than %zu query parameters", count_max);
-	if (count == 0)
-		return OK;
-	t->query = arena_array(request, count, sizeof(t->query[0]));
-	if (!t->query)
+		FAIL(e, ERR_INVALID, "more than %zu parameters", count_max);
+	struct http_pair *pairs = count ? arena_array(request, count, sizeof(pairs[0])) : NULL;
+	if (count && !pairs)
 		FAIL(e, ERR_LIMIT, "the request is too large");
 	str field;
-	while (str_split(&query, '&', &field)) {
+	while (str_split(&text, '&', &field)) {
 		if (field.len == 0)
 			continue;
 		const char *equals = memchr(field.ptr, '=', field.len);
 		size_t name_len = equals ? (size_t)(equals - field.ptr) : field.len;
 		str name = { field.ptr, name_len };
 		str value = equals ? (str){ equals + 1, field.len - name_len - 1 } : STR("");
-		struct http_pair *pair = &t->query[t->query_count++];
+		struct http_pair *pair = &pairs[n++];
 		if (!decode(name, true, request, &pair->name) ||
 		    !decode(value, true, request, &pair->value))
-			FAIL(e, ERR_INVALID, "the query has a bad percent-encoding");
+			FAIL(e, ERR_INVALID, "a parameter has a bad percent-encoding");
 	}
+	*ret_pairs = pairs;
+	*ret_count = n;
 	return OK;
 }
 
@@ -141,8 +141,8 @@ errc http_target_parse(str raw, size_t query_count_max, struct arena *request,
 	size_t path_len = mark ? (size_t)(mark - raw.ptr) : raw.len;
 	TRY(parse_path((str){ raw.ptr, path_len }, request, &t, e));
 	if (mark)
-		TRY(parse_query((str){ mark + 1, raw.len - path_len - 1 }, query_count_max, request,
-				&t, e));
+		TRY(http_pairs_parse((str){ mark + 1, raw.len - path_len - 1 }, query_count_max,
+				     request, &t.query, &t.query_count, e));
 	*ret_target = t;
 	return OK;
 }

@@ -6,14 +6,9 @@
  */
 #pragma once
 
-#include "base/arena.h"
+#include "net/http_server.h"
 
 enum { HTTP_SEGMENT_COUNT_MAX = 32 };
-
-struct http_pair {
-	str name;
-	str value;
-};
 
 struct http_target {
 	str path; /* as sent */
@@ -22,6 +17,11 @@ struct http_target {
 	struct http_pair *query;
 	size_t query_count;
 };
+
+/* The pairs of `a=1&b=2`, decoded; `+` is a space. Errors: ERR_INVALID for a bad percent-encoding
+ * or more than COUNT_MAX pairs. */
+WARN_UNUSED errc http_pairs_parse(str text, size_t count_max, struct arena *request,
+				  struct http_pair **ret_pairs, size_t *ret_count, struct err *e);
 
 /* Errors: ERR_INVALID for bytes outside of printable ASCII, a bad percent-encoding, an encoded
  * slash, backslash or control character, `.` and `..` segments, empty segments before the last, too

@@ -250,6 +250,47 @@ static void how_long_ago(void **state)
 	assert_string_equal(time_ago(5000, 1000, text), "just now");
 }
 
+static void times_read_back(void **state)
+{
+	static const struct {
+		const char *text;
+		time_ms t;
+	} good[] = { { "1970-01-01T00:00:00Z", 0 },
+		     { "2000-02-29T00:00:00.000Z", 951782400000 },
+		     { "2025-11-25T03:41:00.123456789+02:00", 1764034860123 },
+		     { "2025-11-24t22:11:00.5-03:30", 1764034860500 },
+		     { "1969-12-31T23:59:59.999Z", -1 } };
+	static const char *const bad[] = { "",
+					   "2025",
+					   "2025-13-01T00:00:00Z",
+					   "2025-02-29T00:00:00Z",
+					   "2025-01-01T24:00:00Z",
+					   "2025-01-01T00:00:00",
+					   "2025-01-01T00:00:00.Z",
+					   "2025-01-01T00:00:00+0200",
+					   "2025-01-01T00:00:00Zx",
+					   "2025-01-01" };
+	uint64_t seed = 4711;
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		time_ms t;
+		assert_true(time_parse(str_c(good[i].text), &t));
+		assert_int_equal(t, good[i].t);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		time_ms t;
+		if (time_parse(str_c(bad[i]), &t))
+			fail_msg("%s was taken", bad[i]);
+	}
+	for (int i = 0; i < 20000; i++) {
+		char text[UNIT_TEXT_SIZE];
+		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+		time_ms t = (time_ms)(seed >> 17) - 30000000000000, again;
+		assert_true(time_parse(str_c(time_format(t, text)), &again));
+		assert_int_equal(t, again);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -257,6 +298,7 @@ int main(void)
 		cmocka_unit_test(durations_written),   cmocka_unit_test(sizes_written),
 		cmocka_unit_test(durations_come_back), cmocka_unit_test(sums_are_sums),
 		cmocka_unit_test(times_written),       cmocka_unit_test(how_long_ago),
+		cmocka_unit_test(times_read_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
