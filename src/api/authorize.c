@@ -96,7 +96,7 @@ static errc decide(struct api *api, struct http_request *request, const struct a
 	} else {
 		TRY(identify_token(api, request, identity, e));
 	}
-	if (identity->role >= route->role)
+	if (access_role_may(identity->role, route->role))
 		return OK;
 	if (identity->role == ROLE_NONE)
 		FAIL(e, ERR_UNAUTHENTICATED,

@@ -20,6 +20,13 @@ const char *access_role_text(enum access_role r)
 	return role_texts[r];
 }
 
+bool access_role_may(enum access_role role, enum access_role needed)
+{
+	if (needed == ROLE_SENDER)
+		return role == ROLE_SENDER || role == ROLE_OPERATOR || role == ROLE_ADMIN;
+	return needed == ROLE_NONE || (role != ROLE_SENDER && role >= needed);
+}
+
 bool access_role_parse(str s, enum access_role *ret_role)
 {
 	for (size_t r = ROLE_VIEWER; r < ARRAY_COUNT(role_texts); r++) {
@@ -49,7 +56,7 @@ errc tokens_create(struct catalog *c, const char *name, enum access_role role, i
 		     sizeof(t.name) - 1);
 	if (days < 1 || days > TOKEN_DAYS_MAX)
 		FAIL(e, ERR_INVALID, "a token lives 1 to %d days", TOKEN_DAYS_MAX);
-	must(role > ROLE_NONE && role <= ROLE_ADMIN);
+	must(role > ROLE_NONE && role <= ROLE_SENDER);
 	str_copy(str_c(name), t.name, sizeof(t.name));
 	t.expires = t.created + days * DAY_MS;
 	entropy_hex(t.id, 12);
@@ -73,7 +80,7 @@ static errc read_token(struct catalog_query *q, struct token *t, struct err *e)
 	bool whole = str_copy(catalog_str(q, 0), t->id, sizeof(t->id)) &&
 		     str_copy(catalog_str(q, 1), t->name, sizeof(t->name));
 	t->role = (enum access_role)catalog_i64(q, 2);
-	if (!whole || t->role <= ROLE_NONE || t->role > ROLE_ADMIN)
+	if (!whole || t->role <= ROLE_NONE || t->role > ROLE_SENDER)
 		FAIL(e, ERR_CORRUPT, "the catalog's row of a token is damaged");
 	t->created = catalog_i64(q, 3);
 	t->expires = catalog_i64(q, 4);

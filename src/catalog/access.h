@@ -6,12 +6,15 @@
 
 #include "catalog/catalog.h"
 
-/* Each role may do all that those before it may. */
+/* Viewer, operator and admin: each may do all that those before it may. A sender only hands in
+ * telemetry, which operators and admins may too: its token lies in applications' settings. Stored
+ * by number: a new one goes to the end. */
 #define ACCESS_ROLE(X)          \
 	X(NONE, "none")         \
 	X(VIEWER, "viewer")     \
 	X(OPERATOR, "operator") \
-	X(ADMIN, "admin")
+	X(ADMIN, "admin")       \
+	X(SENDER, "sender")
 
 enum access_role {
 #define X(name, text) ROLE_##name,
@@ -21,6 +24,8 @@ enum access_role {
 
 const char *access_role_text(enum access_role r);
 bool access_role_parse(str s, enum access_role *ret_role);
+/* Whether who has ROLE may do what NEEDED may. */
+bool access_role_may(enum access_role role, enum access_role needed);
 
 enum { TOKEN_TEXT_SIZE = 64, TOKEN_ID_SIZE = 16, TOKEN_DAYS_DEFAULT = 90, TOKEN_DAYS_MAX = 366 };
 

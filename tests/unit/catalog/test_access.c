@@ -100,7 +100,7 @@ static void a_damaged_role_is_no_role(void **state)
 	struct token made, seen;
 	struct err e;
 	static const char *const changes[] = { "UPDATE token SET role = 0",
-					       "UPDATE token SET role = 4",
+					       "UPDATE token SET role = 5",
 					       "UPDATE token SET role = -1" };
 	assert_int_equal(tokens_create(f->catalog, "bot", ROLE_VIEWER, 1, text, &made, &e), OK);
 	for (size_t i = 0; i < ARRAY_COUNT(changes); i++) {
@@ -184,6 +184,22 @@ static void the_audit_grows_and_is_read_backwards(void **state)
 	assert_int_equal(items[1].sequence, 1);
 }
 
+static void a_sender_only_sends(void **state)
+{
+	static const enum access_role all[] = { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN,
+						ROLE_SENDER };
+	/* rows: who has it; columns: what is needed */
+	static const bool may[5][5] = { { true, false, false, false, false },
+					{ true, true, false, false, false },
+					{ true, true, true, false, true },
+					{ true, true, true, true, true },
+					{ true, false, false, false, true } };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(all); i++)
+		for (size_t k = 0; k < ARRAY_COUNT(all); k++)
+			assert_int_equal(access_role_may(all[i], all[k]), may[i][k]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +210,7 @@ int main(void)
 		CATALOG_TEST(a_damaged_role_is_no_role),
 		CATALOG_TEST(a_catalog_that_cannot_be_written_still_knows),
 		cmocka_unit_test(roles_have_names),
+		cmocka_unit_test(a_sender_only_sends),
 		CATALOG_TEST(tokens_are_listed_without_their_text),
 		CATALOG_TEST(the_audit_grows_and_is_read_backwards),
 	};
