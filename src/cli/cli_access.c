@@ -257,7 +257,8 @@ const struct command secret_remove_command = {
 
 static const char *const roles[] = { "viewer", "operator", "admin", "sender", NULL };
 static const struct command_option token_options[] = {
-	{ "role", 'r', "ROLE", "viewer (default), operator, admin, or sender: only hands in telemetry", roles },
+	{ "role", 'r', "ROLE",
+	  "viewer (default), operator, admin, or sender: only hands in telemetry", roles },
 	{ "days", 'd', "DAYS", "how long it is valid; default 90", NULL },
 };
 static const char *const token_examples[] = {

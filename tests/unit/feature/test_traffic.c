@@ -16,6 +16,7 @@
 #include "feature/traffic/traffic.h"
 #include "os/clock.h"
 #include "os/io.h"
+#include "os/socket.h"
 #include "shim/shim.h"
 #include "traffic_support.h"
 
@@ -417,24 +418,29 @@ static void test_reload(void **state)
 	colour_end(&two);
 }
 
-/* Present worker and master, from the pids below the shim: the parent of a worker is the master. */
+/* Present worker and master, as HAProxy's master says. False while it cannot be asked. */
 static bool pid_of_worker(struct fixture *f, pid_t *ret_worker, pid_t *ret_master)
 {
-	char command[256];
+	char path[128];
 	char line[256];
+	int fd;
 	*ret_worker = *ret_master = 0;
-	snprintf(command, sizeof(command),
-		 "echo 'show proc' | socat - UNIX:%s/run/haproxy/master.sock 2>/dev/null", f->data);
-	FILE *p = popen(command, "r");
-	assert_non_null(p);
-	while (fgets(line, sizeof(line), p)) {
+	snprintf(path, sizeof(path), "%s/run/haproxy/master.sock", f->data);
+	if (socket_connect_unix(path, clock_mono_ms() + WAIT_MS, &fd, NULL) != OK)
+		return false;
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	const char *request = "show proc;quit\n";
+	assert_int_equal(write(fd, request, strlen(request)), strlen(request));
+	FILE *reply = fdopen(fd, "r");
+	assert_non_null(reply);
+	while (fgets(line, sizeof(line), reply)) {
 		pid_t pid = (pid_t)strtol(line, NULL, 10);
 		if (strstr(line, "master"))
 			*ret_master = pid;
 		else if (strstr(line, "worker") && line[0] != '#' && !*ret_worker)
 			*ret_worker = pid;
 	}
-	pclose(p);
+	fclose(reply);
 	return *ret_worker > 0 && *ret_master > 0;
 }
 

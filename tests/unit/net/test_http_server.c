@@ -403,7 +403,7 @@ static void test_versions_and_caps(void **state)
 	for (int i = 0; i < 100; i++)
 		buf_add_c(&b, "&a");
 	buf_add_c(&b, " HTTP/1.1\r\n" CLOSE);
-	expect(buf_cstr(&b), "400", "query parameters");
+	expect(buf_cstr(&b), "400", "more than 100 parameters");
 	buf_done(&b);
 }
 
