@@ -3,11 +3,11 @@
  *
  * Used by: the features build, release and backup. Uses: base, os, codec.
  * Shape: FOLDER/sha256-<hex> with the endings .tar.zst (contents), .json (manifest, whose SHA-256
- * is the name), .sig (minisign signature of the manifest), .sbom.json, .provenance.json and
+ *   is the name), .sig (minisign signature of the manifest), .sbom.json, .provenance.json and
  *   .provenance.sig; docs/format/artifact.md. The manifest is written last and removed first: an
- *   artifact exists exactly when its manifest does.
+ *   artifact exists exactly when its manifest does. The folder .unpacked is a cache.
  * Limits: those of manifest.h.
- * Durable: artifact_pack() and artifact_unpack() when OK. What an interrupted one left is removed
+ * Durable: artifact_pack() when OK. What an interrupted one left is removed
  * at the next open that finds nobody else using the store. Threads: any.
  */
 #pragma once
@@ -56,11 +56,41 @@ WARN_UNUSED errc artifact_pack(struct artifact_store *s, const struct artifact_p
 
 /*
  * Verify and unpack into DESTINATION, which must not exist; it appears whole or not at all (through
- * DESTINATION.partial, which is replaced when it exists).
+ * DESTINATION.partial, which is replaced when it exists), but is not synced to the disk.
  * Errors: ERR_NOT_FOUND, ERR_CONFLICT when DESTINATION exists, ERR_CORRUPT naming the file.
  */
 WARN_UNUSED errc artifact_unpack(struct artifact_store *s, const struct digest *digest,
 				 const char *destination, struct err *e);
+
+enum { CHECKOUT_START_MAX = 64 };
+
+struct artifact_checkout {
+	const struct digest *artifact;
+	const char *destination;
+	const char *start; /* names this start of the machine: clock_boot_id() */
+	/* Hard links. Only where nobody who may write the copy's files owns them: all copies share
+	 * them. Without it they are clones where the file system has them, else copies. */
+	bool link;
+	/* Files below this folder of another artifact that ARTIFACT lacks are added; NULL: none. */
+	const struct digest *carried;
+	str carried_folder;
+};
+
+/*
+ * Make DESTINATION a working copy of an artifact, unless it is one that was made since the last
+ * start of the machine: verified, whole or not at all, in place of whatever is there. The artifact
+ * is unpacked once for all of its working copies. *ret_repaired: files of that unpacked copy had
+ * changed, which was noticed, and it was unpacked again.
+ * Durable: not; after a power cut the next call makes it again. Errors: as artifact_unpack().
+ */
+WARN_UNUSED errc artifact_checkout(struct artifact_store *s, const struct artifact_checkout *how,
+				   bool *ret_repaired, struct err *e);
+/* Remove a working copy; OK when there is none. */
+WARN_UNUSED errc artifact_checkout_remove(const char *destination, struct err *e);
+/* Free the unpacked copy of an artifact that no working copy is of any more; the next checkout
+ * makes it again. */
+WARN_UNUSED errc artifact_forget_unpacked(struct artifact_store *s, const struct digest *digest,
+					  struct err *e);
 
 /* As artifact_unpack() without writing: signatures, digests of the files, SBOM, provenance. */
 WARN_UNUSED errc artifact_verify(struct artifact_store *s, const struct digest *digest,

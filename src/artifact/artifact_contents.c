@@ -241,23 +241,26 @@ static errc unpack_partial(struct artifact_store *s, const struct digest *digest
 		FAIL_ERRNO(e, "cannot make the folder %s", partial);
 	if (chmod(partial, 0755) < 0)
 		FAIL_ERRNO(e, "cannot set the mode of %s", partial);
-	TRY(artifact_read_contents(s, digest, m, partial, e));
-	/* one flush of the file system instead of one for each of ten thousand files */
-	int fd CLEANUP(io_close) = io->open(partial, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	if (fd < 0)
-		FAIL_ERRNO(e, "cannot open the folder %s", partial);
-	if (io->syncfs(fd) < 0)
-		FAIL_ERRNO(e, "cannot sync %s", partial);
-	return OK;
+	return artifact_read_contents(s, digest, m, partial, e);
 }
 
-static errc move_in_place(const char *partial, const char *destination, struct err *e)
+errc artifact_unpack_manifest(struct artifact_store *s, const struct digest *digest,
+			      const struct manifest *m, const char *destination, struct err *e)
 {
-	if (io->rename(partial, destination) < 0)
-		FAIL_ERRNO(e, "cannot rename %s to %s", partial, destination);
-	errc rc = io_sync_parent(destination, e);
+	char partial[IO_PATH_MAX];
+	struct stat st;
+	if (snprintf(partial, sizeof(partial), "%s" ARTIFACT_PARTIAL, destination) >=
+	    (int)sizeof(partial))
+		FAIL(e, ERR_LIMIT, "the path %.60s… is too long", destination);
+	if (lstat(destination, &st) == 0)
+		FAIL(e, ERR_CONFLICT, "%s exists already; remove it or choose another place",
+		     destination);
+	errc rc = unpack_partial(s, digest, m, partial, e);
+	if (rc == OK && io->rename(partial, destination) < 0)
+		rc = err_fill_errno(e, __FILE__, __LINE__, "cannot rename %s to %s", partial,
+				    destination);
 	if (rc != OK)
-		(void)!io_remove_tree(destination, NULL);
+		(void)!io_remove_tree(partial, NULL);
 	return rc;
 }
 
@@ -266,18 +269,6 @@ errc artifact_unpack(struct artifact_store *s, const struct digest *digest, cons
 {
 	struct arena scratch CLEANUP(arena_done) = arena_init(ARTIFACT_MANIFEST_ARENA_MAX);
 	struct manifest m;
-	struct stat st;
-	char partial[IO_PATH_MAX];
-	if (snprintf(partial, sizeof(partial), "%s.partial", destination) >= (int)sizeof(partial))
-		FAIL(e, ERR_LIMIT, "the path %.60s… is too long", destination);
-	if (lstat(destination, &st) == 0)
-		FAIL(e, ERR_CONFLICT, "%s exists already; remove it or choose another place",
-		     destination);
 	TRY(artifact_manifest(s, digest, &scratch, &m, e));
-	errc rc = unpack_partial(s, digest, &m, partial, e);
-	if (rc == OK)
-		rc = move_in_place(partial, destination, e);
-	if (rc != OK)
-		(void)!io_remove_tree(partial, NULL);
-	return rc;
+	return artifact_unpack_manifest(s, digest, &m, destination, e);
 }

@@ -10,7 +10,8 @@ struct artifact_store {
 	char folder[IO_PATH_MAX];
 	const struct signing *signing;
 	int lock_fd; /* flock on the folder: shared while open, exclusive while cleaning */
-	pthread_mutex_t commit_lock; /* one change of the set of artifacts at a time */
+	pthread_mutex_t commit_lock;   /* one change of the set of artifacts at a time */
+	pthread_mutex_t unpacked_lock; /* of the unpacked copies; taken after commit_lock */
 };
 
 #define ARTIFACT_TAR ".tar.zst"
@@ -19,8 +20,11 @@ struct artifact_store {
 #define ARTIFACT_SBOM_FILE ".sbom.json"
 #define ARTIFACT_PROVENANCE_FILE ".provenance.json"
 #define ARTIFACT_PROVENANCE_SIGNATURE ".provenance.sig"
-/* of io_write_file() and of ours; removed at open */
+/* a folder: the contents, of which working copies are made; artifact_checkout.c */
+#define ARTIFACT_UNPACKED ".unpacked"
+/* of io_write_file(), and of folders; removed at open */
 #define ARTIFACT_TEMPORARY ".tmp"
+#define ARTIFACT_PARTIAL ".partial"
 
 enum {
 	ARTIFACT_DOCUMENT_MAX = 256 * 1024 * 1024,
@@ -45,6 +49,8 @@ WARN_UNUSED errc artifact_check_signature(const struct artifact_store *s,
 					  const struct digest *digest, const char *kind,
 					  const char *ending, str bytes, struct err *e);
 
+bool artifact_exists(const struct artifact_store *s, const struct digest *digest);
+
 /* Remove whatever files of DIGEST there are, the manifest first. */
 WARN_UNUSED errc artifact_remove_files(struct artifact_store *s, const struct digest *digest,
 				       struct err *e);
@@ -52,6 +58,11 @@ WARN_UNUSED errc artifact_remove_files(struct artifact_store *s, const struct di
 /* Compare the packed contents with M, file by file, and write them below ROOT unless it is NULL. */
 WARN_UNUSED errc artifact_read_contents(struct artifact_store *s, const struct digest *digest,
 					const struct manifest *m, const char *root, struct err *e);
+
+/* As artifact_unpack(), of an artifact whose verified manifest is at hand. */
+WARN_UNUSED errc artifact_unpack_manifest(struct artifact_store *s, const struct digest *digest,
+					  const struct manifest *m, const char *destination,
+					  struct err *e);
 
 /* The selected entries of a folder, sorted as in a manifest; files have no digest yet. */
 WARN_UNUSED errc artifact_select(const struct artifact_pack *pack, struct arena *into,

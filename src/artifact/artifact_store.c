@@ -49,10 +49,12 @@ static bool parse_name(const char *name, struct digest *ret_digest, str *ret_end
 	return true;
 }
 
-static bool exists(const char *path)
+bool artifact_exists(const struct artifact_store *s, const struct digest *digest)
 {
+	char path[IO_PATH_MAX];
 	struct stat st;
-	return lstat(path, &st) == 0;
+	return artifact_path(s, digest, ARTIFACT_MANIFEST, path, NULL) == OK &&
+	       lstat(path, &st) == 0;
 }
 
 errc artifact_remove_files(struct artifact_store *s, const struct digest *digest, struct err *e)
@@ -66,24 +68,25 @@ errc artifact_remove_files(struct artifact_store *s, const struct digest *digest
 		if (i == 0)
 			TRY(io_sync_parent(path, e));
 	}
+	TRY(artifact_forget_unpacked(s, digest, e));
 	return io_sync_parent(path, e);
 }
 
 /* A file that no whole artifact owns: what an interrupted change left behind. */
 static bool is_leftover(const struct artifact_store *s, const char *name)
 {
-	char path[IO_PATH_MAX];
 	struct digest digest;
 	str ending;
 	if (str_ends(str_c(name), STR(ARTIFACT_TEMPORARY)))
 		return true;
 	if (!parse_name(name, &digest, &ending))
 		return false;
+	if (str_eq_c(ending, ARTIFACT_UNPACKED ARTIFACT_PARTIAL))
+		return true;
+	bool ours = str_eq_c(ending, ARTIFACT_UNPACKED);
 	for (size_t i = 0; i < ARRAY_COUNT(endings); i++)
-		if (str_eq_c(ending, endings[i]))
-			return artifact_path(s, &digest, ARTIFACT_MANIFEST, path, NULL) == OK &&
-			       !exists(path);
-	return false;
+		ours = ours || str_eq_c(ending, endings[i]);
+	return ours && !artifact_exists(s, &digest);
 }
 
 static errc remove_leftovers(struct artifact_store *s, struct err *e)
@@ -97,9 +100,8 @@ static errc remove_leftovers(struct artifact_store *s, struct err *e)
 	for (int i = 0; i < count; i++) {
 		if (rc == OK && is_leftover(s, names[i]->d_name)) {
 			int n = snprintf(path, sizeof(path), "%s/%s", s->folder, names[i]->d_name);
-			if (n < (int)sizeof(path) && io->unlink(path) < 0 && errno != ENOENT)
-				rc = err_fill_errno(e, __FILE__, __LINE__, "cannot remove %s",
-						    path);
+			if (n < (int)sizeof(path))
+				rc = io_remove_tree(path, e);
 		}
 		free(names[i]);
 	}
@@ -129,6 +131,7 @@ errc artifact_store_open(const char *folder, const struct signing *signing,
 	s->signing = signing;
 	s->lock_fd = -1;
 	pthread_mutex_init(&s->commit_lock, NULL);
+	pthread_mutex_init(&s->unpacked_lock, NULL);
 	errc rc = OK;
 	if (!str_copy(str_c(folder), s->folder, sizeof(s->folder) - 128))
 		rc = err_fill(e, ERR_LIMIT, 0, __FILE__, __LINE__, "the path %.60s… is too long",
@@ -150,6 +153,7 @@ void artifact_store_close(struct artifact_store *s)
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);
 	pthread_mutex_destroy(&s->commit_lock);
+	pthread_mutex_destroy(&s->unpacked_lock);
 	free(s);
 }
 
@@ -209,7 +213,7 @@ errc artifact_manifest(struct artifact_store *s, const struct digest *digest, st
 {
 	char path[IO_PATH_MAX], text[DIGEST_TEXT_SIZE];
 	TRY(artifact_path(s, digest, ARTIFACT_MANIFEST, path, e));
-	if (!exists(path))
+	if (!artifact_exists(s, digest))
 		FAIL(e, ERR_NOT_FOUND, "there is no artifact %s in %s; `holdfast build` makes one",
 		     digest_text(digest, text), s->folder);
 	errc rc = read_manifest(s, digest, path, into, ret_manifest, e);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/checks.h"
+#include "base/log.h"
 #include "catalog/secrets.h"
 #include "os/clock.h"
 #include "os/io.h"
@@ -28,71 +29,55 @@ errc workspace_path(const struct feature_context *context, const struct release 
 	return OK;
 }
 
-static bool is_public(const char *path, const char *public_folder)
+/*
+ * Whether no process of the release can write a file that belongs to us: then its copy may share
+ * files with others. A process of our own user could, and root can whatever the mode.
+ */
+static bool may_share(const struct feature_context *context, const struct release *r,
+		      const struct spec *spec)
 {
-	size_t len = strlen(public_folder);
-	return strncmp(path, public_folder, len) == 0 && path[len] == '/';
-}
-
-/* One file of the previous release that the new one has not. */
-static errc carry_file(const char *from, const char *to, const char *path, struct err *e)
-{
-	char source[WORKSPACE_PATH_SIZE], target[WORKSPACE_PATH_SIZE], folder[WORKSPACE_PATH_SIZE];
-	struct stat st;
-	if (snprintf(source, sizeof(source), "%s/%s", from, path) >= (int)sizeof(source) ||
-	    snprintf(target, sizeof(target), "%s/%s", to, path) >= (int)sizeof(target))
-		FAIL(e, ERR_LIMIT, "the path of %s is too long", path);
-	if (lstat(target, &st) == 0 || lstat(source, &st) != 0)
-		return OK;
-	snprintf(folder, sizeof(folder), "%s", target);
-	*strrchr(folder, '/') = '\0';
-	TRY(io_make_dirs(folder, 0755, e));
-	return io_copy_tree(source, target, false, e);
-}
-
-/* Only what the previous artifact itself holds, so that nothing is carried on for ever. */
-static errc carry_assets(const struct feature_context *context, const struct release *previous,
-			 const struct spec *spec, const char *to, struct err *e)
-{
-	struct arena scratch CLEANUP(arena_done) = arena_init(WORKSPACE_ARENA_BYTES);
-	struct digest digest;
-	struct manifest manifest;
-	char from[WORKSPACE_PATH_SIZE];
-	if (!spec->build.public_folder || !digest_parse(str_c(previous->artifact), &digest))
-		return OK;
-	TRY(workspace_path(context, previous, from, e));
-	TRY(artifact_manifest(context->artifacts, &digest, &scratch, &manifest, e));
-	for (size_t i = 0; i < manifest.entry_count; i++) {
-		const struct manifest_entry *entry = &manifest.entries[i];
-		const char *path = arena_cstr(&scratch, entry->path);
-		if (entry->type == MANIFEST_FILE && is_public(path, spec->build.public_folder))
-			TRY(carry_file(from, to, path, e));
+	const struct spec_environment *environment = NULL;
+	if (geteuid() != 0 || !context->account.drop || context->account.uid == 0 ||
+	    spec_environment_find(spec, r->environment, &environment, NULL) != OK)
+		return false;
+	for (size_t i = 0; i < environment->service_count; i++) {
+		const char *name = environment->services[i].user;
+		struct process_user user;
+		if (name && (process_user_find(name, &user, NULL) != OK || user.uid == 0))
+			return false;
 	}
-	return arena_check(&scratch, "the manifest", e);
+	return true;
 }
 
 errc workspace_make(const struct feature_context *context, const struct release *r,
 		    const struct spec *spec, const struct release *previous, struct err *e)
 {
-	char path[WORKSPACE_PATH_SIZE], parent[WORKSPACE_PATH_SIZE];
-	struct digest digest;
-	struct stat st;
+	char path[WORKSPACE_PATH_SIZE], parent[WORKSPACE_PATH_SIZE], start[CLOCK_BOOT_ID_SIZE];
+	struct digest digest, carried;
+	bool repaired = false;
 	TRY(workspace_path(context, r, path, e));
-	if (stat(path, &st) == 0)
-		return OK;
 	if (!digest_parse(str_c(r->artifact), &digest))
 		FAIL(e, ERR_CORRUPT, "release %lld names no artifact: %s", (long long)r->number,
 		     r->artifact);
 	snprintf(parent, sizeof(parent), "%s", path);
 	*strrchr(parent, '/') = '\0';
 	TRY(io_make_dirs(parent, 0711, e));
-	errc rc = artifact_unpack(context->artifacts, &digest, path, e);
-	if (rc == ERR_CONFLICT && stat(path, &st) == 0)
-		return OK; /* another thread was faster */
-	TRY(rc);
-	if (previous && carry_assets(context, previous, spec, path, e) != OK)
-		return err_prepend(e, "the assets of release %lld cannot be carried over",
-				   (long long)previous->number);
+	clock_boot_id(start);
+	struct artifact_checkout how = { .artifact = &digest,
+					 .destination = path,
+					 .start = start,
+					 .link = may_share(context, r, spec) };
+	/* only what the previous artifact itself holds, so that nothing is carried on for ever */
+	if (previous && spec->build.public_folder &&
+	    digest_parse(str_c(previous->artifact), &carried)) {
+		how.carried = &carried;
+		how.carried_folder = str_c(spec->build.public_folder);
+	}
+	TRY(artifact_checkout(context->artifacts, &how, &repaired, e));
+	if (repaired)
+		log_warn("files of an unpacked artifact had changed; it was unpacked again",
+			 "artifact=%s release=%lld; check the disk", r->artifact,
+			 (long long)r->number);
 	return OK;
 }
 
@@ -100,7 +85,7 @@ errc workspace_remove(const struct feature_context *context, const struct releas
 {
 	char path[WORKSPACE_PATH_SIZE];
 	TRY(workspace_path(context, r, path, e));
-	return io_remove_tree(path, e);
+	return artifact_checkout_remove(path, e);
 }
 
 /* The environment being made; a later value replaces an earlier one of the same name. */

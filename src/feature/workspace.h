@@ -1,8 +1,8 @@
 /*
  * A release on disk and in memory: its working copy, and the environment its processes see.
  *
- * Shape: DATA/releases/<app>/<environment>/r<number>/ is the artifact unpacked, owned by us and
- *   readable for the application's account; DATA/instances/<id>/ is an instance's own folder.
+ * Shape: DATA/releases/<app>/<environment>/r<number>/ is the release's working copy, owned by us
+ * and readable for the application's account; DATA/instances/<id>/ is an instance's own folder.
  */
 #pragma once
 
@@ -17,9 +17,11 @@ WARN_UNUSED errc workspace_path(const struct feature_context *context, const str
 				char path[static WORKSPACE_PATH_SIZE], struct err *e);
 
 /*
- * Make the working copy unless it is there: the artifact is verified while it is unpacked. Files of
- * PREVIOUS (may be NULL) in its public folder that this release lacks are added, so that a page
- * loaded before a switch still finds its hashed assets after it.
+ * Make the working copy unless it is there: each file is verified on the way, see
+ * artifact_checkout(). What a process of the release writes there is seen by nobody else, and lasts
+ * until the machine starts anew or the release is pruned. Files of PREVIOUS (may be NULL) in its
+ * public folder that this release lacks are added, so that a page loaded before a switch still
+ * finds its hashed assets after it.
  */
 WARN_UNUSED errc workspace_make(const struct feature_context *context, const struct release *r,
 				const struct spec *spec, const struct release *previous,

@@ -1,8 +1,12 @@
 #include "os/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/checks.h"
 
@@ -61,4 +65,23 @@ void entropy_hex(char *text, size_t digit_count)
 	for (size_t i = 0; i < digit_count; i++)
 		text[i] = digits[entropy_below(16)];
 	text[digit_count] = '\0';
+}
+
+static char boot_id[CLOCK_BOOT_ID_SIZE];
+
+static void read_boot_id(void)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, boot_id, sizeof(boot_id) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (n != sizeof(boot_id) - 1)
+		entropy_hex(boot_id, sizeof(boot_id) - 1);
+}
+
+void clock_boot_id(char id[static CLOCK_BOOT_ID_SIZE])
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, read_boot_id);
+	memcpy(id, boot_id, sizeof(boot_id));
 }

@@ -16,3 +16,7 @@ void entropy_fill(void *bytes, size_t len);
 uint32_t entropy_below(uint32_t below);
 /* N lower-case hexadecimal digits and a NUL. */
 void entropy_hex(char *text, size_t digit_count);
+
+enum { CLOCK_BOOT_ID_SIZE = 37 };
+/* Names the present start of the machine; where the kernel does not say, that of this process. */
+void clock_boot_id(char id[static CLOCK_BOOT_ID_SIZE]);

@@ -19,13 +19,16 @@ static int linux_open(const char *path, int flags, mode_t mode)
 const struct io_ops io_linux = {
 	.open = linux_open,
 	.read = read,
+	.pread = pread,
 	.write = write,
+	.ftruncate = ftruncate,
 	.fsync = fsync,
-	.syncfs = syncfs,
+	.fdatasync = fdatasync,
 	.close = close,
 	.rename = rename,
 	.unlink = unlink,
 	.mkdir = mkdir,
+	.statvfs = statvfs,
 };
 
 const struct io_ops *io = &io_linux;

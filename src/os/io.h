@@ -7,6 +7,7 @@
 #pragma once
 
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 
 #include "base/arena.h"
@@ -17,13 +18,16 @@
 struct io_ops {
 	int (*open)(const char *path, int flags, mode_t mode);
 	ssize_t (*read)(int fd, void *bytes, size_t len);
+	ssize_t (*pread)(int fd, void *bytes, size_t len, off_t offset);
 	ssize_t (*write)(int fd, const void *bytes, size_t len);
+	int (*ftruncate)(int fd, off_t len);
 	int (*fsync)(int fd);
-	int (*syncfs)(int fd);
+	int (*fdatasync)(int fd);
 	int (*close)(int fd);
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);
 	int (*mkdir)(const char *path, mode_t mode);
+	int (*statvfs)(const char *path, struct statvfs *st);
 };
 
 extern const struct io_ops io_linux;

@@ -167,6 +167,11 @@ static ssize_t fault_read(int fd, void *bytes, size_t len)
 	return hit(FAULT_READ) ? -1 : f.below->read(fd, bytes, len);
 }
 
+static ssize_t fault_pread(int fd, void *bytes, size_t len, off_t offset)
+{
+	return hit(FAULT_READ) ? -1 : f.below->pread(fd, bytes, len, offset);
+}
+
 static ssize_t fault_write(int fd, const void *bytes, size_t len)
 {
 	struct written *w = file_of(fd);
@@ -179,8 +184,22 @@ static ssize_t fault_write(int fd, const void *bytes, size_t len)
 	}
 	before_change();
 	if (w)
-		w->last = lseek(fd, 0, SEEK_CUR);
+		w->last = lseek(fd, 0, fcntl(fd, F_GETFL) & O_APPEND ? SEEK_END : SEEK_CUR);
 	return f.below->write(fd, bytes, len);
+}
+
+/* What is cut off is lost at once; a crash does not bring it back. */
+static int fault_ftruncate(int fd, off_t len)
+{
+	struct written *w = file_of(fd);
+	if (hit(FAULT_TRUNCATE))
+		return -1;
+	before_change();
+	if (w && w->synced > len)
+		w->synced = len;
+	if (w && w->last > len)
+		w->last = len;
+	return f.below->ftruncate(fd, len);
 }
 
 /* The names in FOLDER are on the disk now. */
@@ -206,7 +225,9 @@ static void synced(int fd)
 	char link_path[64], path[PATH_MAX];
 	struct written *w = file_of(fd);
 	if (w) {
-		w->synced = w->last = lseek(fd, 0, SEEK_END);
+		struct stat st;
+		must(fstat(fd, &st) == 0);
+		w->synced = w->last = st.st_size;
 		return;
 	}
 	snprintf(link_path, sizeof(link_path), "/proc/self/fd/%d", fd);
@@ -227,6 +248,16 @@ static int fault_fsync(int fd)
 	return f.below->fsync(fd);
 }
 
+static int fault_fdatasync(int fd)
+{
+	if (hit(FAULT_FSYNC))
+		return -1;
+	before_change();
+	if (f.tracking)
+		synced(fd);
+	return f.below->fdatasync(fd);
+}
+
 static void forget_all(void)
 {
 	while (f.undos) {
@@ -241,15 +272,6 @@ static void forget_all(void)
 		f.files = w->next;
 		free(w);
 	}
-}
-
-static int fault_syncfs(int fd)
-{
-	if (hit(FAULT_SYNCFS))
-		return -1;
-	before_change();
-	forget_all();
-	return f.below->syncfs(fd);
 }
 
 static int fault_close(int fd)
@@ -305,16 +327,24 @@ static int fault_mkdir(const char *path, mode_t mode)
 	return rc;
 }
 
+static int fault_statvfs(const char *path, struct statvfs *st)
+{
+	return hit(FAULT_STATVFS) ? -1 : f.below->statvfs(path, st);
+}
+
 static const struct io_ops faulty = {
 	.open = fault_open,
 	.read = fault_read,
+	.pread = fault_pread,
 	.write = fault_write,
+	.ftruncate = fault_ftruncate,
 	.fsync = fault_fsync,
-	.syncfs = fault_syncfs,
+	.fdatasync = fault_fdatasync,
 	.close = fault_close,
 	.rename = fault_rename,
 	.unlink = fault_unlink,
 	.mkdir = fault_mkdir,
+	.statvfs = fault_statvfs,
 };
 
 void fault_io_install(const char *root)

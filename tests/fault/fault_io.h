@@ -2,6 +2,9 @@
  * Fault injection: wraps the vtable `io` (os/io.h) so that the k-th call fails, writes come short,
  * or the machine crashes: what was not synced is lost and the last write is torn.
  *
+ * What is read through a mapping (store/part_file.h) is not seen here; that reader reads a block by
+ * pread before it touches its mapping.
+ *
  * Usage: fault_io_install(); then for k = 1…: fault_io_arm(), run the scenario, and stop when
  * fault_io_fired() is false; fault_io_remove() at the end.
  * Threads: one at a time.
@@ -13,13 +16,14 @@
 
 enum fault_call {
 	FAULT_OPEN,
-	FAULT_READ,
+	FAULT_READ, /* pread too */
 	FAULT_WRITE,
-	FAULT_FSYNC,
-	FAULT_SYNCFS,
+	FAULT_TRUNCATE,
+	FAULT_FSYNC, /* fdatasync too */
 	FAULT_RENAME,
 	FAULT_UNLINK,
 	FAULT_MKDIR,
+	FAULT_STATVFS,
 	FAULT_ANY,
 };
 

@@ -184,6 +184,33 @@ static errc prune_artifacts(struct release_run *run, struct err *e)
 	return OK;
 }
 
+/* What is unpacked for no working copy any more takes room for nothing. */
+static errc prune_unpacked(struct release_run *run, struct err *e)
+{
+	struct arena scratch CLEANUP(arena_done) = arena_init(SCRATCH_BYTES);
+	struct artifact_info *artifacts = NULL;
+	struct release *items = NULL;
+	size_t artifact_count = 0, count = 0;
+	char path[WORKSPACE_PATH_SIZE];
+	TRY(artifact_list(run->context->artifacts, &scratch, &artifacts, &artifact_count, e));
+	TRY(releases_list(run->context->catalog, NULL, NULL, 10000, &scratch, &items, &count, e));
+	for (size_t a = 0; a < artifact_count; a++) {
+		char text[DIGEST_TEXT_SIZE];
+		struct stat st;
+		bool used = false;
+		digest_text(&artifacts[a].digest, text);
+		for (size_t i = 0; i < count && !used; i++)
+			used = strcmp(items[i].artifact, text) == 0 &&
+			       (items[i].state == RELEASE_NEW ||
+				(workspace_path(run->context, &items[i], path, NULL) == OK &&
+				 stat(path, &st) == 0));
+		if (!used)
+			TRY(artifact_forget_unpacked(run->context->artifacts, &artifacts[a].digest,
+						     e));
+	}
+	return OK;
+}
+
 /* ---- finish */
 
 /* One warm release is enough: the one that served last. */
@@ -209,7 +236,8 @@ errc release_step_finish(struct release_run *run, struct err *e)
 	TRY(prune_releases(run, e));
 	TRY(operations_prune(run->context->catalog,
 			     clock_now() - (int64_t)OPERATIONS_DAYS * 86400000, e));
-	return prune_artifacts(run, e);
+	TRY(prune_artifacts(run, e));
+	return prune_unpacked(run, e);
 }
 
 /* ---- The keeper. */
