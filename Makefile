@@ -13,7 +13,7 @@ C_FILES = $(shell find src tests fuzz bench -name node_modules -prune -o \( -nam
 CHANGED = $(shell { git diff --name-only HEAD 2>/dev/null; git ls-files -o --exclude-standard; } | grep '^src/.*\.c$$' | sort -u)
 TIDY_FILES = $(if $(ALL),$(filter src/%.c,$(C_FILES)),$(wildcard $(CHANGED)))
 
-.PHONY: all test demo demo-stop bench bench-deploy format tidy install clean help
+.PHONY: all test demo demo-stop bench bench-codec bench-deploy format tidy install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -34,7 +34,11 @@ demo:
 demo-stop:
 	@scripts/demo stop
 
-bench: bench-deploy
+bench: bench-deploy bench-codec
+
+bench-codec: $(BUILD)-release
+	@ninja -C $(BUILD)-release bench/bench-codec
+	@$(BUILD)-release/bench/bench-codec
 
 bench-deploy: $(BUILD)-release
 	@HOLDFAST=$(CURDIR)/$(BUILD)-release/src/holdfast node bench/deploy.js $(BENCH_OPTIONS)
@@ -67,7 +71,8 @@ help:
 	@echo 'make test          every test; ends with "N passed, N failed" (tools/run-tests PHASE runs a part)'
 	@echo 'make demo          build and deploy the example application, on this machine'
 	@echo 'make demo-stop     stop it again'
-	@echo 'make bench         every benchmark; make bench-deploy: the one of deploys under load'
+	@echo 'make bench         every benchmark; make bench-deploy: the one of deploys under load;'
+	@echo '                   make bench-codec: the one of the vectors that samples are stored in'
 	@echo 'make format        clang-format all C files'
 	@echo 'make tidy          our rules, then clang-tidy on the changed files (ALL=1: on all)'
 	@echo 'make install       to PREFIX=$(PREFIX), below DESTDIR when given'

@@ -3,13 +3,32 @@
 #include <brotli/decode.h>
 #include <brotli/encode.h>
 #include <limits.h>
+#include <snappy-c.h>
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include "base/checks.h"
 
-enum { STEP_BYTES = 64 * 1024, GZIP_WINDOW = 15 + 16, OS_UNKNOWN = 255, BROTLI_WINDOW_LOG = 22 };
+enum {
+	STEP_BYTES = 64 * 1024,
+	ZLIB_WINDOW = 15,
+	GZIP_WINDOW = ZLIB_WINDOW + 16,
+	OS_UNKNOWN = 255,
+	BROTLI_WINDOW_LOG = 22,
+	/* What a frame may ask for as history: 8 MiB, as HTTP has it (RFC 9659). */
+	ZSTD_WINDOW_LOG_MAX = 23,
+	ZSTD_BYTES_RATIO_MAX = ZSTD_BLOCKSIZE_MAX / 4,
+};
+
+/* Each library's state is made when it is first wanted. Brotli's cannot be used twice. */
+struct compressor {
+	z_stream deflate, inflate;
+	int deflate_window, deflate_level; /* 0: DEFLATE is not made */
+	bool has_inflate;
+	ZSTD_CCtx *zstd;
+	ZSTD_DCtx *unzstd;
+};
 
 static errc too_large(const struct buf *into, struct err *e)
 {
@@ -24,33 +43,47 @@ static char *next_room(struct buf *into, size_t *ret_size)
 	return *ret_size ? buf_reserve(into, *ret_size) : NULL;
 }
 
-static errc gzip_bytes(int level, str bytes, struct buf *into, struct err *e)
+/* The state for WINDOW and LEVEL, made anew only when they change. */
+static z_stream *deflate_of(struct compressor *c, int window, int level)
 {
-	z_stream z = { 0 };
+	z_stream *z = &c->deflate;
+	if (c->deflate_window == window && c->deflate_level == level) {
+		must(deflateReset(z) == Z_OK);
+		return z;
+	}
+	if (c->deflate_window)
+		deflateEnd(z);
+	*z = (z_stream){ 0 };
+	must(deflateInit2(z, level, Z_DEFLATED, window, 9, Z_DEFAULT_STRATEGY) == Z_OK);
+	c->deflate_window = window;
+	c->deflate_level = level;
+	return z;
+}
+
+static errc deflate_bytes(struct compressor *c, int window, int level, str bytes, struct buf *into,
+			  struct err *e)
+{
 	gz_header header = { .os = OS_UNKNOWN };
 	if (bytes.len > UINT_MAX)
 		FAIL(e, ERR_LIMIT, "more than 4 GiB cannot be compressed at once");
-	int rc = deflateInit2(&z, level, Z_DEFLATED, GZIP_WINDOW, 9, Z_DEFAULT_STRATEGY);
-	must(rc == Z_OK);
-	deflateSetHeader(&z, &header);
-	z.next_in = (Bytef *)bytes.ptr;
-	z.avail_in = (uInt)bytes.len;
-	errc result = OK;
+	z_stream *z = deflate_of(c, window, level);
+	if (window == GZIP_WINDOW)
+		deflateSetHeader(z, &header);
+	z->next_in = (Bytef *)bytes.ptr;
+	z->avail_in = (uInt)bytes.len;
+	int rc;
 	do {
 		size_t size = 0;
 		char *dst = next_room(into, &size);
-		if (!dst) {
-			result = too_large(into, e);
-			break;
-		}
-		z.next_out = (Bytef *)dst;
-		z.avail_out = (uInt)size;
-		rc = deflate(&z, Z_FINISH);
-		into->len += size - z.avail_out;
+		if (!dst)
+			return too_large(into, e);
+		z->next_out = (Bytef *)dst;
+		z->avail_out = (uInt)size;
+		rc = deflate(z, Z_FINISH);
+		into->len += size - z->avail_out;
 	} while (rc == Z_OK || rc == Z_BUF_ERROR);
-	must(result != OK || rc == Z_STREAM_END);
-	deflateEnd(&z);
-	return result;
+	must(rc == Z_STREAM_END);
+	return OK;
 }
 
 /* Where a result of at most BOUND bytes is made: in INTO when that always fits, else in *SCRATCH.
@@ -93,12 +126,15 @@ static errc brotli_bytes(int level, str bytes, struct buf *into, struct err *e)
 	return keep(into, scratch, size, e);
 }
 
-static errc zstd_bytes(int level, str bytes, struct buf *into, struct err *e)
+static errc zstd_bytes(struct compressor *c, int level, str bytes, struct buf *into, struct err *e)
 {
 	char *scratch = NULL;
 	size_t bound = ZSTD_compressBound(bytes.len);
 	char *dst = room_for(into, bound, &scratch);
-	size_t len = ZSTD_compress(dst, bound, bytes.ptr, bytes.len, level);
+	if (!c->zstd)
+		c->zstd = ZSTD_createCCtx();
+	must(c->zstd != NULL);
+	size_t len = ZSTD_compressCCtx(c->zstd, dst, bound, bytes.ptr, bytes.len, level);
 	if (ZSTD_isError(len)) {
 		free(scratch);
 		FAIL(e, ERR_INTERNAL, "zstd failed: %s", ZSTD_getErrorName(len));
@@ -106,45 +142,48 @@ static errc zstd_bytes(int level, str bytes, struct buf *into, struct err *e)
 	return keep(into, scratch, len, e);
 }
 
-errc compress_bytes(enum compress_format format, int level, str bytes, struct buf *into,
-		    struct err *e)
+static errc snappy_bytes(str bytes, struct buf *into, struct err *e)
 {
-	if (format == COMPRESS_GZIP)
-		return gzip_bytes(level, bytes, into, e);
-	return format == COMPRESS_BROTLI ? brotli_bytes(level, bytes, into, e)
-					 : zstd_bytes(level, bytes, into, e);
+	char *scratch = NULL;
+	if (bytes.len > UINT32_MAX)
+		FAIL(e, ERR_LIMIT, "more than 4 GiB cannot be compressed at once");
+	size_t len = snappy_max_compressed_length(bytes.len);
+	char *dst = room_for(into, len, &scratch);
+	must(snappy_compress(bytes.ptr, bytes.len, dst, &len) == SNAPPY_OK);
+	return keep(into, scratch, len, e);
 }
 
-static errc gunzip_bytes(str bytes, struct buf *into, struct err *e)
+static errc inflate_bytes(struct compressor *c, int window, str bytes, struct buf *into,
+			  struct err *e)
 {
-	z_stream z = { 0 };
+	z_stream *z = &c->inflate;
 	if (bytes.len > UINT_MAX)
 		FAIL(e, ERR_LIMIT, "more than 4 GiB cannot be decompressed at once");
-	int rc = inflateInit2(&z, GZIP_WINDOW);
+	int rc = c->has_inflate ? inflateReset2(z, window) : inflateInit2(z, window);
 	must(rc == Z_OK);
-	z.next_in = (Bytef *)bytes.ptr;
-	z.avail_in = (uInt)bytes.len;
+	c->has_inflate = true;
+	z->next_in = (Bytef *)bytes.ptr;
+	z->avail_in = (uInt)bytes.len;
 	bool full = false;
 	while (rc == Z_OK && !full) {
 		size_t size = 0;
 		char *dst = next_room(into, &size);
 		char beyond;
-		z.next_out = (Bytef *)(dst ? dst : &beyond);
-		z.avail_out = (uInt)(dst ? size : 1);
-		rc = inflate(&z, Z_NO_FLUSH);
+		z->next_out = (Bytef *)(dst ? dst : &beyond);
+		z->avail_out = (uInt)(dst ? size : 1);
+		rc = inflate(z, Z_NO_FLUSH);
 		if (dst)
-			into->len += size - z.avail_out;
+			into->len += size - z->avail_out;
 		else
-			full = z.avail_out == 0;
-		if (rc == Z_BUF_ERROR || (rc == Z_OK && z.avail_in == 0 && z.avail_out))
+			full = z->avail_out == 0;
+		if (rc == Z_BUF_ERROR || (rc == Z_OK && z->avail_in == 0 && z->avail_out))
 			rc = Z_DATA_ERROR;
 	}
-	bool whole = rc == Z_STREAM_END && z.avail_in == 0;
-	inflateEnd(&z);
 	if (full)
 		return too_large(into, e);
-	if (!whole)
-		FAIL(e, ERR_INVALID, "the gzip data is damaged or incomplete");
+	if (rc != Z_STREAM_END || z->avail_in)
+		FAIL(e, ERR_INVALID, "the %s data is damaged or incomplete",
+		     window == GZIP_WINDOW ? "gzip" : "deflate");
 	return OK;
 }
 
@@ -176,10 +215,14 @@ static errc unbrotli_bytes(str bytes, struct buf *into, struct err *e)
 	return OK;
 }
 
-static errc unzstd_bytes(str bytes, struct buf *into, struct err *e)
+static errc bad_zstd(struct err *e)
 {
-	ZSTD_DCtx *ctx = ZSTD_createDCtx();
-	must(ctx != NULL);
+	FAIL(e, ERR_INVALID, "the zstd data is damaged or incomplete");
+}
+
+static errc unzstd_stream(ZSTD_DCtx *ctx, str bytes, struct buf *into, struct err *e)
+{
+	must(!ZSTD_isError(ZSTD_DCtx_reset(ctx, ZSTD_reset_session_only)));
 	ZSTD_inBuffer in = { bytes.ptr, bytes.len, 0 };
 	size_t rc = 1;
 	bool full = false, failed = bytes.len == 0;
@@ -196,18 +239,129 @@ static errc unzstd_bytes(str bytes, struct buf *into, struct err *e)
 			full = out.pos != 0;
 		failed = ZSTD_isError(rc) || (rc != 0 && in.pos == before && out.pos == 0);
 	}
-	ZSTD_freeDCtx(ctx);
 	if (full)
 		return too_large(into, e);
-	if (failed)
-		FAIL(e, ERR_INVALID, "the zstd data is damaged or incomplete");
+	return failed ? bad_zstd(e) : OK;
+}
+
+static errc unzstd_bytes(struct compressor *c, str bytes, struct buf *into, struct err *e)
+{
+	if (!c->unzstd) {
+		c->unzstd = ZSTD_createDCtx();
+		must(c->unzstd != NULL);
+		must(!ZSTD_isError(ZSTD_DCtx_setParameter(c->unzstd, ZSTD_d_windowLogMax,
+							  ZSTD_WINDOW_LOG_MAX)));
+	}
+	/* one frame that says its size needs no history of its own: the result is it */
+	unsigned long long size = ZSTD_getFrameContentSize(bytes.ptr, bytes.len);
+	if (size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR ||
+	    ZSTD_findFrameCompressedSize(bytes.ptr, bytes.len) != bytes.len)
+		return unzstd_stream(c->unzstd, bytes, into, e);
+	/* as with snappy: a block of 128 KiB takes at least 4 bytes */
+	if (size <= into->cap && size / ZSTD_BYTES_RATIO_MAX > bytes.len)
+		return bad_zstd(e);
+	char *dst = size <= into->cap ? buf_reserve(into, size) : NULL;
+	if (!dst)
+		return too_large(into, e);
+	size_t len = ZSTD_decompressDCtx(c->unzstd, dst, size, bytes.ptr, bytes.len);
+	if (ZSTD_isError(len))
+		return bad_zstd(e);
+	into->len += len;
+	into->ptr[into->len] = '\0';
 	return OK;
+}
+
+static errc unsnappy_bytes(str bytes, struct buf *into, struct err *e)
+{
+	size_t size = 0;
+	bool is_valid = snappy_uncompressed_length(bytes.ptr, bytes.len, &size) == SNAPPY_OK;
+	/* the size is believed only as far as the input could hold it: 64 bytes of result for 3 */
+	if (is_valid && size <= into->cap && size / 22 > bytes.len)
+		is_valid = false;
+	if (!is_valid)
+		FAIL(e, ERR_INVALID, "the snappy data is damaged or incomplete");
+	char *dst = size <= into->cap ? buf_reserve(into, size) : NULL;
+	if (!dst)
+		return too_large(into, e);
+	if (snappy_uncompress(bytes.ptr, bytes.len, dst, &size) != SNAPPY_OK)
+		FAIL(e, ERR_INVALID, "the snappy data is damaged or incomplete");
+	into->len += size;
+	into->ptr[into->len] = '\0';
+	return OK;
+}
+
+struct compressor *compressor_new(void)
+{
+	return must_calloc(1, sizeof(struct compressor));
+}
+
+static void compressor_done(struct compressor *c)
+{
+	if (c->deflate_window)
+		deflateEnd(&c->deflate);
+	if (c->has_inflate)
+		inflateEnd(&c->inflate);
+	ZSTD_freeCCtx(c->zstd);
+	ZSTD_freeDCtx(c->unzstd);
+}
+
+void compressor_free(struct compressor *c)
+{
+	if (!c)
+		return;
+	compressor_done(c);
+	free(c);
+}
+
+errc compressor_compress(struct compressor *c, enum compress_format format, int level, str bytes,
+			 struct buf *into, struct err *e)
+{
+	switch (format) {
+	case COMPRESS_GZIP:
+		return deflate_bytes(c, GZIP_WINDOW, level, bytes, into, e);
+	case COMPRESS_DEFLATE:
+		return deflate_bytes(c, ZLIB_WINDOW, level, bytes, into, e);
+	case COMPRESS_BROTLI:
+		return brotli_bytes(level, bytes, into, e);
+	case COMPRESS_ZSTD:
+		return zstd_bytes(c, level, bytes, into, e);
+	case COMPRESS_SNAPPY:
+		return snappy_bytes(bytes, into, e);
+	}
+	FAIL(e, ERR_INTERNAL, "there is no compression %d", (int)format);
+}
+
+errc compressor_decompress(struct compressor *c, enum compress_format format, str bytes,
+			   struct buf *into, struct err *e)
+{
+	switch (format) {
+	case COMPRESS_GZIP:
+		return inflate_bytes(c, GZIP_WINDOW, bytes, into, e);
+	case COMPRESS_DEFLATE:
+		return inflate_bytes(c, ZLIB_WINDOW, bytes, into, e);
+	case COMPRESS_BROTLI:
+		return unbrotli_bytes(bytes, into, e);
+	case COMPRESS_ZSTD:
+		return unzstd_bytes(c, bytes, into, e);
+	case COMPRESS_SNAPPY:
+		return unsnappy_bytes(bytes, into, e);
+	}
+	FAIL(e, ERR_INTERNAL, "there is no compression %d", (int)format);
+}
+
+errc compress_bytes(enum compress_format format, int level, str bytes, struct buf *into,
+		    struct err *e)
+{
+	struct compressor c = { 0 };
+	errc rc = compressor_compress(&c, format, level, bytes, into, e);
+	compressor_done(&c);
+	return rc;
 }
 
 errc decompress_bytes(enum compress_format format, str bytes, struct buf *into, struct err *e)
 {
-	if (format == COMPRESS_GZIP)
-		return gunzip_bytes(bytes, into, e);
-	return format == COMPRESS_BROTLI ? unbrotli_bytes(bytes, into, e)
-					 : unzstd_bytes(bytes, into, e);
+	struct compressor c = { 0 };
+	errc rc = compressor_decompress(&c, format, bytes, into, e);
+	compressor_done(&c);
+	return rc;
 }

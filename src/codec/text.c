@@ -123,3 +123,19 @@ bool text_is_utf8(str s)
 	}
 	return true;
 }
+
+bool text_add_utf8(struct buf *into, uint32_t point)
+{
+	if (point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
+		return false;
+	if (point < 0x80) {
+		buf_add_byte(into, (char)point);
+		return true;
+	}
+	int more = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
+	static const uint8_t heads[] = { 0, 0xc0, 0xe0, 0xf0 };
+	buf_add_byte(into, (char)(heads[more] | point >> (6 * more)));
+	while (more-- > 0)
+		buf_add_byte(into, (char)(0x80 | (point >> (6 * more) & 0x3f)));
+	return true;
+}

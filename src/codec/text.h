@@ -21,3 +21,5 @@ bool text_from_percent(str s, struct buf *into);
 /* The length of the UTF-8 sequence at the front of S; 0 when it is malformed or S is empty. */
 size_t text_utf8_step(str s);
 bool text_is_utf8(str s);
+/* POINT as UTF-8; false for what is no character (surrogates, past U+10FFFF). */
+bool text_add_utf8(struct buf *into, uint32_t point);

@@ -115,13 +115,49 @@ static void utf8_is_judged(void **state)
 	assert_true(text_is_utf8(STR("")));
 }
 
+/* Every code point and what is none; the bytes are compared with the definition of RFC 3629. */
+static void utf8_is_written(void **state)
+{
+	(void)state;
+	static const struct {
+		uint32_t point;
+		const char *bytes;
+	} known[] = { { 0x24, "$" },
+		      { 0x7f, "\x7f" },
+		      { 0x80, "\xc2\x80" },
+		      { 0x7ff, "\xdf\xbf" },
+		      { 0x800, "\xe0\xa0\x80" },
+		      { 0x20ac, "\xe2\x82\xac" },
+		      { 0xffff, "\xef\xbf\xbf" },
+		      { 0x10000, "\xf0\x90\x80\x80" },
+		      { 0x10ffff, "\xf4\x8f\xbf\xbf" } };
+	struct buf b = buf_init(16);
+	for (size_t i = 0; i < ARRAY_COUNT(known); i++) {
+		buf_clear(&b);
+		assert_true(text_add_utf8(&b, known[i].point));
+		assert_string_equal(buf_cstr(&b), known[i].bytes);
+	}
+	for (uint32_t c = 0; c <= 0x110010; c++) {
+		bool is_character = c <= 0x10ffff && (c < 0xd800 || c > 0xdfff);
+		buf_clear(&b);
+		if (text_add_utf8(&b, c) != is_character)
+			fail_msg("U+%04X", c);
+		if (is_character ? text_utf8_step(buf_str(&b)) != b.len : b.len != 0)
+			fail_msg("U+%04X", c);
+	}
+	assert_false(text_add_utf8(&b, UINT32_MAX));
+	buf_clear(&b);
+	assert_true(text_add_utf8(&b, 0));
+	assert_true(b.len == 1 && b.ptr[0] == '\0');
+	buf_done(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(base64_is_strict),
-		cmocka_unit_test(hex_takes_whole_bytes),
-		cmocka_unit_test(percent_comes_back),
-		cmocka_unit_test(utf8_is_judged),
+		cmocka_unit_test(base64_is_strict),   cmocka_unit_test(hex_takes_whole_bytes),
+		cmocka_unit_test(percent_comes_back), cmocka_unit_test(utf8_is_judged),
+		cmocka_unit_test(utf8_is_written),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
