@@ -282,6 +282,14 @@ static int fault_close(int fd)
 	return f.below->close(fd);
 }
 
+/* A file that PATH no longer leads to; another may get that name. */
+static void forget_file(const char *path)
+{
+	for (struct written *w = f.files; w; w = w->next)
+		if (strcmp(w->path, path) == 0)
+			w->path[0] = '\0';
+}
+
 static void follow_rename(const char *from, const char *to)
 {
 	size_t len = strlen(from);
@@ -301,6 +309,7 @@ static int fault_rename(const char *from, const char *to)
 	before_change();
 	if (f.tracking && below_root(to)) {
 		remember(UNDO_RENAME, to, from);
+		forget_file(to);
 		follow_rename(from, to);
 	}
 	return f.below->rename(from, to);
@@ -311,8 +320,10 @@ static int fault_unlink(const char *path)
 	if (hit(FAULT_UNLINK))
 		return -1;
 	before_change();
-	if (f.tracking && below_root(path) && access(path, F_OK) == 0)
+	if (f.tracking && below_root(path) && access(path, F_OK) == 0) {
 		remember(UNDO_UNLINK, path, NULL);
+		forget_file(path);
+	}
 	return f.below->unlink(path);
 }
 
