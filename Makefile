@@ -43,6 +43,12 @@ bench-codec: $(BUILD)-release
 bench-deploy: $(BUILD)-release
 	@HOLDFAST=$(CURDIR)/$(BUILD)-release/src/holdfast node bench/deploy.js $(BENCH_OPTIONS)
 
+# 1,000 times kill -9 under load: nothing that was acknowledged may be lost.
+.PHONY: bench-crash
+bench-crash: $(BUILD)-release
+	@ninja -C $(BUILD)-release bench/bench-crash
+	@$(BUILD)-release/bench/bench-crash $(BENCH_OPTIONS)
+
 # Optimized as a package would be, and without the tests.
 .PHONY: $(BUILD)-release
 $(BUILD)-release:
