@@ -159,6 +159,40 @@ struct spec_deploy {
 	size_t webhook_count;
 };
 
+/* How labels are changed; the rules run in order, as Prometheus's do. */
+struct spec_relabel {
+	struct spec_list source; /* labels whose values are joined */
+	const char *separator;
+	const char *regex;  /* anchored at both ends */
+	const char *target; /* NULL: none */
+	const char *replacement;
+	const char *action; /* of relabel.h: `replace`, `keep`, … */
+	int64_t modulus;
+};
+
+struct spec_scrape {
+	const char *job;
+	struct spec_list targets; /* URLs */
+	int64_t interval_ms, timeout_ms;
+	struct spec_variables labels; /* of every series */
+	bool honor_labels, honor_timestamps, classic_histograms;
+	const char *basic_user;     /* NULL: none */
+	const char *basic_password; /* name of a secret of the environment; NULL: none */
+	const char *bearer_token;   /* the same */
+	const char *tls_ca;         /* absolute path; NULL: the system's */
+	bool tls_insecure;          /* certificates are not verified */
+	int64_t sample_limit, body_bytes_max;
+	const struct spec_relabel *relabel; /* of the target's labels */
+	size_t relabel_count;
+	const struct spec_relabel *metric_relabel; /* of each series' */
+	size_t metric_relabel_count;
+};
+
+struct spec_metrics {
+	const struct spec_scrape *scrape;
+	size_t scrape_count;
+};
+
 struct spec_environment {
 	const char *name;
 	const char *listen_host; /* an address without brackets, or a host name; "": every one */
@@ -168,7 +202,8 @@ struct spec_environment {
 	struct spec_list secrets;            /* names, sorted */
 	const struct spec_service *services; /* merged; sorted by name; every one of the file's */
 	size_t service_count;
-	struct spec_deploy deploy; /* merged */
+	struct spec_deploy deploy;   /* merged */
+	struct spec_metrics metrics; /* merged */
 };
 
 struct spec {
@@ -177,6 +212,7 @@ struct spec {
 	const struct spec_service *services; /* without overrides, as deploy; for display */
 	size_t service_count;
 	struct spec_deploy deploy;
+	struct spec_metrics metrics;
 	const struct spec_environment *environments; /* sorted by name */
 	size_t environment_count;
 };

@@ -11,24 +11,25 @@ static bool has(const struct yaml_node *mapping, const char *key)
 	return yaml_find(mapping, key) >= 0;
 }
 
-/* The entries of the list KEY have a NAME of their own each. */
-static void check_unique(struct spec_parser *p, const struct yaml_node *node, const char *key)
+/* The entries of the list KEY have a NAME_KEY of their own each. */
+static void check_unique(struct spec_parser *p, const struct yaml_node *node, const char *key,
+			 const char *name_key)
 {
 	const struct yaml_node *list = yaml_get(node, key);
 	if (!list || list->kind != YAML_SEQUENCE || list->count > 64)
 		return;
 	for (size_t i = 1; i < list->count; i++) {
-		const struct yaml_node *name = yaml_get(&list->items[i], "name");
+		const struct yaml_node *name = yaml_get(&list->items[i], name_key);
 		for (size_t k = 0; name && name->kind == YAML_SCALAR && k < i; k++) {
-			const struct yaml_node *other = yaml_get(&list->items[k], "name");
+			const struct yaml_node *other = yaml_get(&list->items[k], name_key);
 			if (!other || other->kind != YAML_SCALAR ||
 			    !str_eq(name->text, other->text))
 				continue;
 			size_t mark = spec_path_push(p, str_c(key));
 			spec_path_push_index(p, i);
-			spec_path_push(p, STR("name"));
-			spec_error(p, name, "", "%s is already the name of %s[%zu]",
-				   spec_shown(p, name->text), key, k);
+			spec_path_push(p, str_c(name_key));
+			spec_error(p, name, "", "%s is already the %s of %s[%zu]",
+				   spec_shown(p, name->text), name_key, key, k);
 			spec_path_pop(p, mark);
 			break;
 		}
@@ -84,7 +85,7 @@ void spec_check_build(struct spec_parser *p, const struct yaml_node *node, void 
 			   "there is no public folder to precompress");
 		spec_path_pop(p, mark);
 	}
-	check_unique(p, node, "steps");
+	check_unique(p, node, "steps", "name");
 	check_step_variables(p, node, build);
 }
 
@@ -99,7 +100,7 @@ void spec_check_canary(struct spec_parser *p, const struct yaml_node *node, void
 void spec_check_deploy(struct spec_parser *p, const struct yaml_node *node, void *target)
 {
 	(void)target;
-	check_unique(p, node, "smoke");
+	check_unique(p, node, "smoke", "name");
 }
 
 void spec_check_hook(struct spec_parser *p, const struct yaml_node *node, void *target)
@@ -109,6 +110,43 @@ void spec_check_hook(struct spec_parser *p, const struct yaml_node *node, void *
 	if (hook->after == has(node, "before"))
 		spec_error(p, node, "", "needs %s of before and after",
 			   hook->after ? "only one" : "one");
+}
+
+/* ---- Metrics. */
+
+void spec_check_metrics(struct spec_parser *p, const struct yaml_node *node, void *target)
+{
+	(void)target;
+	check_unique(p, node, "scrape", "job");
+}
+
+void spec_check_scrape(struct spec_parser *p, const struct yaml_node *node, void *target)
+{
+	struct spec_scrape *scrape = target;
+	if (scrape->timeout_ms > scrape->interval_ms && has(node, "timeout"))
+		spec_error(p, yaml_get(node, "timeout"), "",
+			   "the timeout is longer than the interval");
+	else if (scrape->timeout_ms > scrape->interval_ms)
+		scrape->timeout_ms = scrape->interval_ms;
+	if (scrape->basic_password && !scrape->basic_user)
+		spec_error(p, node, "give basic_user", "there is a basic_password without a user");
+	if (scrape->basic_user && scrape->bearer_token)
+		spec_error(p, node, "remove one of them",
+			   "has both a basic_user and a bearer_token");
+}
+
+void spec_check_relabel(struct spec_parser *p, const struct yaml_node *node, void *target)
+{
+	static const char *const need_target[] = { "replace",   "hashmod",   "keepequal",
+						   "dropequal", "lowercase", "uppercase" };
+	struct spec_relabel *rule = target;
+	if (!rule->action)
+		return;
+	for (size_t i = 0; i < ARRAY_COUNT(need_target); i++)
+		if (strcmp(rule->action, need_target[i]) == 0 && !rule->target)
+			spec_error(p, node, "", "the action %s needs a target_label", rule->action);
+	if (strcmp(rule->action, "hashmod") == 0 && !rule->modulus)
+		spec_error(p, node, "", "the action hashmod needs a modulus");
 }
 
 /* ---- Services. */
@@ -253,6 +291,32 @@ static void check_webhooks(struct spec_parser *p, const struct yaml_node *root,
 	p->path_len = whole;
 }
 
+/* A scrape may name secrets of the environment only. */
+static void check_scrape_secrets(struct spec_parser *p, const struct yaml_node *root,
+				 const struct yaml_node *node,
+				 const struct spec_environment *environment)
+{
+	const struct yaml_node *own = yaml_get(yaml_get(node, "metrics"), "scrape");
+	const struct yaml_node *list = own ? own : yaml_get(yaml_get(root, "metrics"), "scrape");
+	if (!list || list->kind != YAML_SEQUENCE || !secrets_known(node, environment) ||
+	    list->count != environment->metrics.scrape_count)
+		return;
+	for (size_t i = 0; i < list->count; i++) {
+		const struct spec_scrape *scrape = &environment->metrics.scrape[i];
+		const char *const names[] = { scrape->basic_password, scrape->bearer_token };
+		const char *const keys[] = { "basic_password", "bearer_token" };
+		for (size_t k = 0; k < ARRAY_COUNT(names); k++) {
+			const struct yaml_node *at = yaml_get(&list->items[i], keys[k]);
+			if (!names[k] || !at || listed(&environment->secrets, names[k]))
+				continue;
+			spec_error(p, at,
+				   spec_did_you_mean(p, at->text, environment->secrets.items),
+				   "%s is not among the secrets of the environment %s",
+				   spec_shown(p, at->text), environment->name);
+		}
+	}
+}
+
 static void check_listen(struct spec_parser *p, const struct yaml_node *environments,
 			 const struct spec_environment *environment)
 {
@@ -324,6 +388,7 @@ void spec_check_whole(struct spec_parser *p, const struct yaml_node *root)
 		check_overridden(p, yaml_get(node, "services"), environment);
 		check_secrets(p, node, environment);
 		check_webhooks(p, root, node, environment);
+		check_scrape_secrets(p, root, node, environment);
 		check_listen(p, environments, environment);
 		spec_path_pop(p, inner);
 	}

@@ -77,6 +77,17 @@ struct spec_option {
 	bool (*present)(const void *target);
 };
 
+/* Whether option AT of G has a group of its own that no option before it has: to describe each
+ * group once. */
+static inline bool spec_introduces_group(const struct spec_group *g, size_t at)
+{
+	const struct spec_group *group = g->options[at].group;
+	for (size_t i = 0; group && i < at; i++)
+		if (g->options[i].group == group)
+			return false;
+	return group != NULL;
+}
+
 struct spec_parser {
 	struct arena *config;
 	const char *file;
@@ -153,6 +164,9 @@ void spec_check_build(struct spec_parser *p, const struct yaml_node *node, void 
 void spec_check_canary(struct spec_parser *p, const struct yaml_node *node, void *target);
 void spec_check_deploy(struct spec_parser *p, const struct yaml_node *node, void *target);
 void spec_check_hook(struct spec_parser *p, const struct yaml_node *node, void *target);
+void spec_check_metrics(struct spec_parser *p, const struct yaml_node *node, void *target);
+void spec_check_relabel(struct spec_parser *p, const struct yaml_node *node, void *target);
+void spec_check_scrape(struct spec_parser *p, const struct yaml_node *node, void *target);
 /* The services without overrides, before any environment takes them over. */
 void spec_check_services(struct spec_parser *p, const struct yaml_node *node,
 			 struct spec_service *services, size_t count);

@@ -293,6 +293,97 @@ static const struct spec_group deploy_group = {
 	.meaning = "How a new release takes over.",
 };
 
+/* ---- metrics */
+
+static const char *const relabel_words[] = { "replace",   "keep",      "drop",      "keepequal",
+					     "dropequal", "hashmod",   "labelmap",  "labeldrop",
+					     "labelkeep", "lowercase", "uppercase", NULL };
+
+static const struct spec_option relabel_options[] = {
+	{ "source_labels", SPEC_LIST, AT(spec_relabel, source), .item = SPEC_VARIABLE, .max = 32,
+	  .meaning = "The labels whose values are joined and matched." },
+	{ "separator", SPEC_STRING, AT(spec_relabel, separator), .max = 64, .initial = ";",
+	  .meaning = "What stands between the joined values." },
+	{ "regex", SPEC_STRING, AT(spec_relabel, regex), .max = 4096, .initial = "(.*)",
+	  .meaning = "The expression, in RE2's syntax, that the whole of them must match." },
+	{ "target_label", SPEC_LINE, AT(spec_relabel, target), .min = 1, .max = 128,
+	  .otherwise = "none; required by replace, hashmod, keepequal, dropequal and the case "
+		       "actions",
+	  .meaning = "The label that is written." },
+	{ "replacement", SPEC_STRING, AT(spec_relabel, replacement), .max = 4096, .initial = "$1",
+	  .meaning = "What is written; `$1` or `${name}` stand for groups of the expression." },
+	{ "action", SPEC_ENUM, AT(spec_relabel, action), .allowed = relabel_words,
+	  .initial = "replace", .meaning = "What is done, as in Prometheus." },
+	{ "modulus", SPEC_INT, AT(spec_relabel, modulus), .min = 1, .max = 1 << 30,
+	  .otherwise = "none; required by hashmod",
+	  .meaning = "Of `hashmod`: the hash is taken modulo this." },
+};
+static const struct spec_group relabel_group = {
+	.name = "relabel",
+	.place = "metrics.scrape[].relabel[]",
+	GROUP(spec_relabel, relabel_options),
+	.check = spec_check_relabel,
+	.meaning = "A rule that changes labels or drops what has them.",
+};
+
+static const struct spec_option scrape_options[] = {
+	{ "job", SPEC_LINE, AT(spec_scrape, job), .required = true, .min = 1, .max = 100,
+	  .meaning = "The label `job` of its series, unique in the list." },
+	{ "targets", SPEC_LIST, AT(spec_scrape, targets), .item = SPEC_URL, .required = true,
+	  .min = 1, .max = 10000,
+	  .meaning = "URLs that answer with metrics: Prometheus text, OpenMetrics or protobuf." },
+	{ "interval", SPEC_DURATION, AT(spec_scrape, interval_ms), .min = SECOND, .max = HOUR,
+	  .initial = "15s", .meaning = "How often each target is asked." },
+	{ "timeout", SPEC_DURATION, AT(spec_scrape, timeout_ms), .min = 100, .max = HOUR,
+	  .initial = "10s", .meaning = "The longest an answer may take; at most the interval." },
+	{ "labels", SPEC_VARIABLES, AT(spec_scrape, labels), .max = 32,
+	  .meaning = "Labels of every series of these targets." },
+	{ "honor_labels", SPEC_BOOL, AT(spec_scrape, honor_labels), .initial = "false",
+	  .meaning = "Whether the target's own labels win over ours; else they become "
+		     "`exported_…`." },
+	{ "honor_timestamps", SPEC_BOOL, AT(spec_scrape, honor_timestamps), .initial = "true",
+	  .meaning = "Whether times that the target gives are kept." },
+	{ "classic_histograms", SPEC_BOOL, AT(spec_scrape, classic_histograms), .initial = "false",
+	  .meaning = "Whether a native histogram's classic series are kept beside it." },
+	{ "basic_user", SPEC_LINE, AT(spec_scrape, basic_user), .min = 1, .max = 256,
+	  .otherwise = "none", .meaning = "The user of basic authentication." },
+	{ "basic_password", SPEC_VARIABLE, AT(spec_scrape, basic_password), .otherwise = "none",
+	  .meaning = "Name of a secret of the environment: the password." },
+	{ "bearer_token", SPEC_VARIABLE, AT(spec_scrape, bearer_token), .otherwise = "none",
+	  .meaning = "Name of a secret of the environment: the bearer token." },
+	{ "tls_ca", SPEC_FILE, AT(spec_scrape, tls_ca), .otherwise = "the system's",
+	  .meaning = "PEM file with the authorities that certificates are verified by." },
+	{ "tls_insecure", SPEC_BOOL, AT(spec_scrape, tls_insecure), .initial = "false",
+	  .meaning = "Whether certificates are not verified." },
+	{ "sample_limit", SPEC_INT, AT(spec_scrape, sample_limit), .max = 10000000, .initial = "0",
+	  .meaning = "A scrape with more samples than this fails; 0: no limit." },
+	{ "body_max", SPEC_SIZE, AT(spec_scrape, body_bytes_max), .min = 1024, .max = 256 * MIB,
+	  .initial = "64MiB", .meaning = "A longer answer fails." },
+	{ "relabel", SPEC_GROUP_LIST, AT(spec_scrape, relabel), .max = 64, .group = &relabel_group,
+	  .meaning = "Rules over a target's labels, before it is scraped." },
+	{ "metric_relabel", SPEC_GROUP_LIST, AT(spec_scrape, metric_relabel), .max = 64,
+	  .group = &relabel_group, .meaning = "Rules over the labels of each of its series." },
+};
+static const struct spec_group scrape_group = {
+	.name = "scrape",
+	.place = "metrics.scrape[]",
+	GROUP(spec_scrape, scrape_options),
+	.check = spec_check_scrape,
+	.meaning = "Targets besides the application's own services that are asked for metrics.",
+};
+
+static const struct spec_option metrics_options[] = {
+	{ "scrape", SPEC_GROUP_LIST, AT(spec_metrics, scrape), .max = 64, .group = &scrape_group,
+	  .meaning = "Who is asked for metrics, besides the services with `prometheus`." },
+};
+static const struct spec_group metrics_group = {
+	.name = "metrics",
+	.place = "metrics",
+	GROUP(spec_metrics, metrics_options),
+	.check = spec_check_metrics,
+	.meaning = "Which metrics are collected.",
+};
+
 /* ---- environments */
 
 static const struct spec_option environment_options[] = {
@@ -310,6 +401,8 @@ static const struct spec_option environment_options[] = {
 	  .meaning = "Options of services that differ here, by the service's name." },
 	{ "deploy", SPEC_OVERRIDE, AT(spec_environment, deploy), .group = &deploy_group,
 	  .meaning = "Options of `deploy` that differ here." },
+	{ "metrics", SPEC_OVERRIDE, AT(spec_environment, metrics), .group = &metrics_group,
+	  .meaning = "Options of `metrics` that differ here." },
 };
 static const struct spec_group environment_group = {
 	.name = "environment",
@@ -326,6 +419,8 @@ static const struct spec_option root_options[] = {
 	  .group = &service_group, .meaning = "What runs, by name." },
 	{ "deploy", SPEC_GROUP, AT(spec, deploy), .group = &deploy_group,
 	  .meaning = "How a new release takes over." },
+	{ "metrics", SPEC_GROUP, AT(spec, metrics), .group = &metrics_group,
+	  .meaning = "Which metrics are collected." },
 	{ "environments", SPEC_GROUP_MAP, AT(spec, environments), .required = true, .min = 1,
 	  .max = SPEC_ENVIRONMENT_COUNT_MAX, .group = &environment_group,
 	  .meaning = "Where it runs, by name." },

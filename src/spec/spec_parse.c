@@ -309,12 +309,13 @@ static bool check_name(struct spec_parser *p, const struct yaml_node *key)
 	return false;
 }
 
-/* Every environment has every service and the deploy options as they are without it. */
+/* Every environment has every service, deploy and metrics as they are without it. */
 static void start_environment(struct spec_parser *p, struct spec_environment *environment)
 {
 	struct spec_service *services = arena_array(p->config, p->spec->service_count,
 						    sizeof(*services));
 	environment->deploy = p->spec->deploy;
+	environment->metrics = p->spec->metrics;
 	if (!services || !p->spec->service_count)
 		return;
 	memcpy(services, p->spec->services, p->spec->service_count * sizeof(*services));

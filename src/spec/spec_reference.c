@@ -18,7 +18,7 @@ static const char introduction[] =
 	"- A *glob* is a path below the application's folder with `*`, `**`, `?`, `[a-z]` or\n"
 	"  `{a,b}`; one that names a folder means everything in it.\n"
 	"- A *name* is made of `a-z`, `0-9` and `-`, and has at most 40 characters.\n"
-	"- In `environments.<name>.services` and `environments.<name>.deploy` any option of these\n"
+	"- In `services`, `deploy` and `metrics` of an environment any option of these\n"
 	"  can be given again. Variables and headers are merged by name; any other value replaces\n"
 	"  the whole one.\n";
 
@@ -121,7 +121,8 @@ static void add_group(const struct spec_group *g, struct buf *into)
 	}
 	for (size_t i = 0; i < g->option_count; i++) {
 		const struct spec_option *o = &g->options[i];
-		if (o->group && o->type != SPEC_OVERRIDE && o->type != SPEC_OVERRIDE_MAP)
+		if (spec_introduces_group(g, i) && o->type != SPEC_OVERRIDE &&
+		    o->type != SPEC_OVERRIDE_MAP)
 			add_group(o->group, into);
 	}
 }

@@ -246,12 +246,12 @@ static void put_definition(struct json_writer *w, const struct spec_group *g, bo
 	json_end_object(w);
 }
 
-/* Every group below G, each once: no group but the overridden stands in two places. */
+/* Every group below G, each once: but for the overridden, only options of one group share one. */
 static void put_definitions(struct json_writer *w, const struct spec_group *g)
 {
 	for (size_t i = 0; i < g->option_count; i++) {
 		const struct spec_option *o = &g->options[i];
-		if (!o->group)
+		if (!spec_introduces_group(g, i))
 			continue;
 		bool overriding = o->type == SPEC_OVERRIDE || o->type == SPEC_OVERRIDE_MAP;
 		put_definition(w, o->group, overriding);
