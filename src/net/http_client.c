@@ -60,7 +60,7 @@ static char *copy_c(struct arena *a, const char *s)
 
 static struct job *copy_request(const struct http_fetch_request *q)
 {
-	size_t size = q->body.len + 4096 + strlen(q->url);
+	size_t size = q->body.len + 8192 + strlen(q->url);
 	for (size_t i = 0; i < q->header_count; i++)
 		size += strlen(q->headers[i].name) + strlen(q->headers[i].value) + 128;
 	struct job *j = must_calloc(1, sizeof(*j));
@@ -69,6 +69,7 @@ static struct job *copy_request(const struct http_fetch_request *q)
 	j->request.method = copy_c(&j->memory, q->method);
 	j->request.url = copy_c(&j->memory, q->url);
 	j->request.unix_path = copy_c(&j->memory, q->unix_path);
+	j->request.tls_ca_path = copy_c(&j->memory, q->tls_ca_path);
 	j->request.body = arena_str(&j->memory, q->body);
 	j->request.body_fd_len = 0;
 	struct http_fetch_header *headers = arena_array(&j->memory, q->header_count + 1,

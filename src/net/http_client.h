@@ -32,6 +32,10 @@ struct http_fetch_request {
 			      */
 	size_t response_bytes_max;   /* [1 MiB]; with LINE: the longest line [1 MiB] */
 	unsigned redirect_count_max; /* 0: a redirect is a response like another */
+	bool compressed;             /* offer gzip; the cap counts what comes out */
+	/* PEM file of authorities; NULL: the system's */
+	const char *tls_ca_path;
+	bool tls_insecure; /* certificates are not verified */
 	/*
 	 * When set, a response of status 2xx is not collected: each complete line comes here while
 	 * the response runs, without its end; empty lines (keep-alive) do not. False ends the

@@ -209,6 +209,14 @@ static errc set_options(struct http_transfer *t, struct err *e)
 	curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)q->redirect_count_max);
 	if (q->unix_path)
 		curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, q->unix_path);
+	if (q->compressed)
+		curl_easy_setopt(c, CURLOPT_ACCEPT_ENCODING, "gzip");
+	if (q->tls_ca_path)
+		curl_easy_setopt(c, CURLOPT_CAINFO, q->tls_ca_path);
+	if (q->tls_insecure) {
+		curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
 	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);

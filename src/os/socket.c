@@ -80,13 +80,19 @@ const char *socket_address_format(const struct sockaddr *address,
 	return text;
 }
 
-static errc new_socket(int family, const char *name, int *ret_fd, struct err *e)
+static errc new_socket(int family, int type, const char *name, int *ret_fd, struct err *e)
 {
-	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		FAIL_ERRNO(e, "%s: cannot make a socket", name);
 	*ret_fd = fd;
 	return OK;
+}
+
+static int port_of(const struct sockaddr_storage *where)
+{
+	return ntohs(where->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)where)->sin6_port
+						  : ((const struct sockaddr_in *)where)->sin_port);
 }
 
 errc socket_listen_tcp(const char *address, int backlog, int *ret_fd, int *ret_port, struct err *e)
@@ -96,7 +102,7 @@ errc socket_listen_tcp(const char *address, int backlog, int *ret_fd, int *ret_p
 	CLEANUP(io_close) int fd = -1;
 	int on = 1;
 	TRY(socket_address_parse(address, &where, &len, e));
-	TRY(new_socket(where.ss_family, address, &fd, e));
+	TRY(new_socket(where.ss_family, SOCK_STREAM, address, &fd, e));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (where.ss_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
@@ -113,9 +119,7 @@ errc socket_listen_tcp(const char *address, int backlog, int *ret_fd, int *ret_p
 	if (getsockname(fd, (struct sockaddr *)&where, &len) != 0)
 		FAIL_ERRNO(e, "cannot listen on %s", address);
 	if (ret_port)
-		*ret_port = ntohs(where.ss_family == AF_INET6
-					  ? ((struct sockaddr_in6 *)&where)->sin6_port
-					  : ((struct sockaddr_in *)&where)->sin_port);
+		*ret_port = port_of(&where);
 	*ret_fd = fd;
 	fd = -1;
 	return OK;
@@ -167,7 +171,7 @@ errc socket_listen_unix(const char *path, int backlog, int *ret_fd, struct err *
 	struct sockaddr_un where;
 	CLEANUP(io_close) int fd = -1;
 	TRY(unix_address(path, &where, e));
-	TRY(new_socket(AF_UNIX, path, &fd, e));
+	TRY(new_socket(AF_UNIX, SOCK_STREAM, path, &fd, e));
 	TRY(clear_stale(path, e));
 	/* bind() gives the file the mode of the socket, so it never exists with a wider one */
 	if (fchmod(fd, 0600) != 0)
@@ -184,6 +188,51 @@ errc socket_listen_unix(const char *path, int backlog, int *ret_fd, struct err *
 		errno = saved;
 		FAIL_ERRNO(e, "cannot listen on %s", path);
 	}
+	*ret_fd = fd;
+	fd = -1;
+	return OK;
+}
+
+errc socket_bind_unix_datagram(const char *path, uid_t uid, int *ret_fd, struct err *e)
+{
+	struct sockaddr_un where;
+	struct stat st;
+	CLEANUP(io_close) int fd = -1;
+	TRY(unix_address(path, &where, e));
+	TRY(new_socket(AF_UNIX, SOCK_DGRAM, path, &fd, e));
+	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		FAIL(e, ERR_CONFLICT,
+		     "cannot listen on %s: a file that is not a socket is there; move it away",
+		     path);
+	if ((unlink(path) != 0 && errno != ENOENT) || fchmod(fd, 0600) != 0 ||
+	    bind(fd, (struct sockaddr *)&where, sizeof(where)) != 0)
+		FAIL_ERRNO(e, "cannot listen on %s", path);
+	if (chmod(path, 0600) != 0 || (geteuid() == 0 && chown(path, uid, (gid_t)-1) != 0))
+		FAIL_ERRNO(e, "cannot give %s to user %u", path, uid);
+	*ret_fd = fd;
+	fd = -1;
+	return OK;
+}
+
+errc socket_bind_udp(const char *address, int *ret_fd, int *ret_port, struct err *e)
+{
+	struct sockaddr_storage where;
+	socklen_t len;
+	CLEANUP(io_close) int fd = -1;
+	TRY(socket_address_parse(address, &where, &len, e));
+	TRY(new_socket(where.ss_family, SOCK_DGRAM, address, &fd, e));
+	if (bind(fd, (struct sockaddr *)&where, len) != 0) {
+		if (errno == EADDRINUSE)
+			FAIL(e, ERR_BUSY,
+			     "cannot receive on %s: another program has it; choose another port",
+			     address);
+		FAIL_ERRNO(e, "cannot receive on %s", address);
+	}
+	len = sizeof(where);
+	if (getsockname(fd, (struct sockaddr *)&where, &len) != 0)
+		FAIL_ERRNO(e, "cannot receive on %s", address);
+	if (ret_port)
+		*ret_port = port_of(&where);
 	*ret_fd = fd;
 	fd = -1;
 	return OK;
@@ -225,7 +274,7 @@ static errc connect_to(const struct sockaddr *where, socklen_t len, const char *
 		       int64_t deadline_ms, int *ret_fd, struct err *e)
 {
 	CLEANUP(io_close) int fd = -1;
-	TRY(new_socket(where->sa_family, name, &fd, e));
+	TRY(new_socket(where->sa_family, SOCK_STREAM, name, &fd, e));
 	while (connect(fd, where, len) != 0) {
 		if (errno == EAGAIN && clock_mono_ms() < deadline_ms) {
 			/* a unix listener's queue is full; there is no event for its space */

@@ -1,5 +1,6 @@
 /*
- * Stream sockets: unix and TCP, listening and connecting with deadlines.
+ * Stream sockets, unix and TCP, listening and connecting with deadlines; datagram sockets that
+ * receive.
  *
  * All descriptors are close-on-exec. Errors: messages name the address; a refused or missing peer
  * is ERR_UNAVAILABLE, a passed deadline ERR_TIMEOUT, an address in use ERR_BUSY.
@@ -28,6 +29,12 @@ WARN_UNUSED errc socket_listen_tcp(const char *address, int backlog, int *ret_fd
  * nobody answers on is replaced; ERR_BUSY when somebody does, ERR_CONFLICT when PATH is not a
  * socket. */
 WARN_UNUSED errc socket_listen_unix(const char *path, int backlog, int *ret_fd, struct err *e);
+
+/* A datagram socket at PATH, non-blocking, that only our user and, when we are root, the user UID
+ * may send to. A file left there by an earlier process is replaced. */
+WARN_UNUSED errc socket_bind_unix_datagram(const char *path, uid_t uid, int *ret_fd, struct err *e);
+/* A UDP socket, non-blocking. ADDRESS as socket_listen_tcp() takes it. */
+WARN_UNUSED errc socket_bind_udp(const char *address, int *ret_fd, int *ret_port, struct err *e);
 
 /* Connected, non-blocking. DEADLINE_MS is a time of clock_mono_ms(). */
 WARN_UNUSED errc socket_connect_tcp(const char *address, int64_t deadline_ms, int *ret_fd,
