@@ -1,6 +1,6 @@
 /* Aggregations that pass series on: topk, bottomk, limitk, limit_ratio. Columns stream through; of
  * each group and step the best so far are kept. */
-#define XXH_INLINE_ALL
+#define XXH_STATIC_LINKING_ONLY /* the size of its state */
 #include <math.h>
 #include <string.h>
 #include <xxhash.h>
