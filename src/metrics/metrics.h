@@ -119,7 +119,8 @@ bool metrics_batch_sample(struct metrics_batch *b, metrics_ref ref, time_ms time
 /* As above, for a histogram that histogram_check() accepts. */
 bool metrics_batch_histogram(struct metrics_batch *b, metrics_ref ref, time_ms time,
 			     const struct histogram *histogram);
-/* The time from which a cumulative series counts; kept, and used by nothing but queries. */
+/* The time from which a cumulative series counts: checked like a sample's; parts have no place for
+ * it yet. */
 bool metrics_batch_start_time(struct metrics_batch *b, metrics_ref ref, time_ms time);
 bool metrics_batch_exemplar(struct metrics_batch *b, metrics_ref ref,
 			    const struct metrics_exemplar *exemplar);
