@@ -14,6 +14,7 @@
 enum { API_BODY_MAX = 2 * 1024 * 1024, API_TEXT_MAX = 16 * 1024 * 1024 };
 
 struct api {
+	void *const *feature_states; /* in the order of feature_list; NULL before it started */
 	const struct feature_context *context;
 	time_ms started;
 	bool ready; /* every feature has started */
@@ -54,8 +55,23 @@ extern const struct api_route api_catalog_routes[];
 extern const size_t api_catalog_route_count;
 extern const struct api_route api_access_routes[];
 extern const size_t api_access_route_count;
+extern const struct api_route prometheus_query_routes[];
+extern const size_t prometheus_query_route_count;
+extern const struct api_route prometheus_name_routes[];
+extern const size_t prometheus_name_route_count;
+extern const struct api_route prometheus_status_routes[];
+extern const size_t prometheus_status_route_count;
+extern const struct api_route prometheus_target_routes[];
+extern const size_t prometheus_target_route_count;
+extern const struct api_route prometheus_read_routes[];
+extern const size_t prometheus_read_route_count;
+extern const struct api_route prometheus_write_routes[];
+extern const size_t prometheus_write_route_count;
 extern const struct api_route api_health_routes[];
 extern const size_t api_health_route_count;
+
+/* The state of a feature, for what its header offers; NULL before it has started. */
+void *api_feature_state(const struct api *api, const struct feature *feature);
 
 /* The application/environment/… parameters as NUL-terminated text in the request's arena. */
 const char *api_param(struct http_request *request, const char *name);

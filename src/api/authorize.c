@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/exposition.h"
+#include "api/feature_list.h"
 #include "base/checks.h"
 #include "base/log.h"
 #include "os/clock.h"
@@ -175,6 +177,13 @@ static const struct route_table tables[] = {
 	{ api_operation_routes, &api_operation_route_count },
 	{ api_catalog_routes, &api_catalog_route_count },
 	{ api_access_routes, &api_access_route_count },
+	{ prometheus_query_routes, &prometheus_query_route_count },
+	{ prometheus_name_routes, &prometheus_name_route_count },
+	{ prometheus_status_routes, &prometheus_status_route_count },
+	{ prometheus_target_routes, &prometheus_target_route_count },
+	{ prometheus_read_routes, &prometheus_read_route_count },
+	{ prometheus_write_routes, &prometheus_write_route_count },
+	{ exposition_routes, &exposition_route_count },
 	{ api_health_routes, &api_health_route_count },
 };
 
@@ -206,6 +215,14 @@ void api_routes_free(struct http_route *routes, size_t count)
 	if (routes && count)
 		free(routes[0].ctx); /* the first binding is the block of all */
 	free(routes);
+}
+
+void *api_feature_state(const struct api *api, const struct feature *feature)
+{
+	for (size_t i = 0; i < feature_count; i++)
+		if (feature_list[i] == feature)
+			return __atomic_load_n(&api->feature_states[i], __ATOMIC_ACQUIRE);
+	return NULL;
 }
 
 const char *api_param(struct http_request *request, const char *name)

@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/exposition.h"
 #include "api/feature_list.h"
+#include "api/prometheus.h"
 #include "base/checks.h"
 #include "base/log.h"
 #include "catalog/access.h"
@@ -35,6 +37,8 @@ struct daemon {
 	int lock_fd;
 	struct feature_context context;
 	struct api api;
+	struct telemetry *telemetry;
+	struct exposition *exposition;
 	struct http_server *server;
 	struct http_route *routes;
 	size_t route_count;
@@ -145,15 +149,17 @@ static errc start_parts(struct daemon *d, const struct daemon_options *options, 
 	snprintf(path, sizeof(path), "%s/artifacts", d->data);
 	TRY(artifact_store_open(path, context->signing, &context->artifacts, e));
 	context->executor = executor_new("worker", WORKER_COUNT_MAX, WORK_QUEUE_MAX);
-	return OK;
+	return telemetry_open(&options->telemetry, context, &d->telemetry, e);
 }
 
 static errc start_features(struct daemon *d, struct err *e)
 {
 	must(feature_count <= ARRAY_COUNT(d->feature_states));
 	for (size_t i = 0; i < feature_count; i++) {
-		if (feature_list[i]->start(&d->context, &d->feature_states[i], e) != OK)
+		void *state = NULL;
+		if (feature_list[i]->start(&d->context, &state, e) != OK)
 			return err_prepend(e, "the feature %s cannot start", feature_list[i]->name);
+		__atomic_store_n(&d->feature_states[i], state, __ATOMIC_RELEASE);
 		d->features_started = i + 1;
 	}
 	return OK;
@@ -164,6 +170,7 @@ static errc start_server(struct daemon *d, const struct daemon_options *options,
 	char socket[DAEMON_SOCKET_SIZE];
 	int port = 0;
 	d->api.context = &d->context;
+	d->api.feature_states = d->feature_states;
 	d->api.started = clock_now();
 	d->routes = api_routes_new(&d->api, &d->route_count);
 	struct http_server_options server = { .executor = d->context.executor,
@@ -216,6 +223,7 @@ static errc serve(struct daemon *d, const struct daemon_options *options, struct
 	TRY(start_parts(d, options, e));
 	TRY(start_server(d, options, e));
 	TRY(start_features(d, e));
+	TRY(exposition_start(&d->api, &d->exposition, e));
 	__atomic_store_n(&d->api.ready, true, __ATOMIC_RELEASE);
 	log_info("ready", "version=%s pid=%d data=%s start_ms=%d", HOLDFAST_VERSION, getpid(),
 		 d->data, (int)((clock_mono_us() - begun_us) / 1000));
@@ -228,13 +236,16 @@ static void stop(struct daemon *d)
 {
 	if (d->server)
 		http_server_stop(d->server, STOP_MS);
+	exposition_stop(d->exposition);
 	while (d->features_started > 0) {
 		d->features_started--;
 		feature_list[d->features_started]->stop(d->feature_states[d->features_started]);
 	}
 	http_server_free(d->server);
 	api_routes_free(d->routes, d->route_count);
+	prometheus_writers_free();
 	executor_free(d->context.executor);
+	telemetry_close(d->telemetry);
 	artifact_store_close(d->context.artifacts);
 	signing_close(d->context.signing);
 	catalog_close(d->context.catalog);

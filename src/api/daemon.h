@@ -3,13 +3,14 @@
  */
 #pragma once
 
-#include "base/err.h"
+#include "api/telemetry.h"
 
 struct daemon_options {
 	const char *data;       /* data folder; made when missing */
 	const char *listen;     /* `127.0.0.1:7070`; "none": only the unix socket */
 	const char *account;    /* ordinary account for instances, builds and hooks; NULL: found */
 	const char *executable; /* of this program, for its shims */
+	struct telemetry_options telemetry;
 };
 
 enum { DAEMON_SOCKET_SIZE = 108 };

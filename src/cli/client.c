@@ -91,7 +91,7 @@ static errc explain(struct cli *cli, const struct address *a, errc rc, struct er
 	return rc;
 }
 
-/* The daemon's `{"error":{code,message}}` as our own error. */
+/* The daemon's `{"error":{code,message}}` as our own error; Prometheus's API has a text there. */
 static errc take_error(struct cli *cli, const struct http_fetch_response *response, struct err *e)
 {
 	const struct json *json = NULL;
@@ -99,6 +99,9 @@ static errc take_error(struct cli *cli, const struct http_fetch_response *respon
 	    OK) {
 		const struct json *error = json_get(json, "error");
 		const char *message = json_cstr(json_get(error, "message"));
+		if (json_cstr(error)[0])
+			FAIL(e, response->status == 503 ? ERR_UNAVAILABLE : ERR_INVALID, "%s",
+			     json_cstr(error));
 		if (message[0])
 			return err_fill(e, errc_of_name(json_cstr(json_get(error, "code"))), 0,
 					__FILE__, __LINE__, "%s", message);

@@ -23,14 +23,25 @@ struct feature_context {
 	struct process_user account; /* that instances, builds and hooks run as */
 	const char *account_home;
 	int64_t memory_bytes_total; /* of the machine */
+	struct metrics *metrics;
+	const struct promql_options *promql; /* what of PromQL is switched on */
+	struct intake *intake;
+	struct pushgateway *pushgateway;
+};
+
+/* What a feature knows in numbers. EXPOSE appends them as Prometheus text 0.0.4, any time between
+ * start and stop, in a thread of the daemon; JOB is the label `job` that they are stored with. */
+struct feature_exposition {
+	const char *job;
+	void (*expose)(void *state, struct buf *into);
 };
 
 struct feature {
 	const char *name;
-	/* ret_state: the feature's own; given to the other functions and to its routes as ctx. */
+	/* ret_state: the feature's own; given to the other functions. */
 	errc (*start)(const struct feature_context *context, void **ret_state, struct err *e);
 	/* Stop threads; what must outlive the daemon (instances, proxy) goes on. Accepts NULL. */
 	void (*stop)(void *state);
-	const struct http_route *routes;
-	size_t route_count;
+	const struct feature_exposition *expositions;
+	size_t exposition_count;
 };

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -69,8 +70,9 @@ static void *run(void *ctx)
 }
 
 /* HAProxy's workers are nobody important. */
-static errc choose_user(const char *account, struct traffic_plan *p, struct err *e)
+static errc choose_user(const char *account, struct traffic_plan *p, uid_t *ret_uid, struct err *e)
 {
+	*ret_uid = geteuid();
 	if (geteuid() != 0)
 		return OK;
 	const struct passwd *user = getpwnam(account ? account : "haproxy");
@@ -79,6 +81,7 @@ static errc choose_user(const char *account, struct traffic_plan *p, struct err 
 	if (!user)
 		FAIL(e, ERR_NOT_FOUND, "there is no account %s for the proxy",
 		     account ? account : "nobody");
+	*ret_uid = user->pw_uid;
 	const struct group *group = getgrgid(user->pw_gid);
 	if (!group || !str_copy(str_c(user->pw_name), p->user, sizeof(p->user)) ||
 	    !str_copy(str_c(group->gr_name), p->group, sizeof(p->group)))
@@ -87,12 +90,21 @@ static errc choose_user(const char *account, struct traffic_plan *p, struct err 
 	return OK;
 }
 
+static errc start_access(struct traffic *t, uid_t uid, struct err *e)
+{
+	char path[IO_PATH_MAX + 16];
+	snprintf(path, sizeof(path), "%s/access.sock", t->proxy.folder);
+	return traffic_access_start(t->catalog, path, uid, &t->access, e);
+}
+
 static errc first_plan(struct traffic *t, const char *account, struct err *e)
 {
 	struct buf config CLEANUP(buf_done) = buf_init(TRAFFIC_CONFIG_MAX);
+	uid_t uid;
 	TRY(traffic_proxy_read_config(&t->proxy, &config, e));
 	traffic_render_read(buf_str(&config), t->plan);
-	TRY(choose_user(account, t->plan, e));
+	TRY(choose_user(account, t->plan, &uid, e));
+	TRY(start_access(t, uid, e));
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	t->plan->thread_count = cpus < 1                  ? 1
 				: cpus > THREAD_COUNT_MAX ? THREAD_COUNT_MAX
@@ -113,6 +125,7 @@ static void free_all(struct traffic *t)
 	if (t->wake_fd >= 0)
 		(void)close(t->wake_fd);
 	pthread_mutex_destroy(&t->lock);
+	traffic_access_stop(t->access);
 	traffic_plan_free(t->plan);
 	traffic_settings_cache_free(t->cache);
 	free(t->memory);
@@ -168,6 +181,11 @@ errc traffic_shutdown_proxy(const char *data, const char *executable, struct err
 		rc = traffic_proxy_stop(x, e);
 	free(x);
 	return rc;
+}
+
+void traffic_expose(struct traffic *t, struct buf *into)
+{
+	traffic_access_expose(t->access, into);
 }
 
 static void write_slots(const struct traffic_environment *env, struct json_writer *w)

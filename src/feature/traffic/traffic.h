@@ -46,5 +46,7 @@ void traffic_stop(struct traffic *t);
  * have ended. */
 WARN_UNUSED errc traffic_shutdown_proxy(const char *data, const char *executable, struct err *e);
 
+/* As Prometheus text: requests, durations, retries and what is in flight, by instance. */
+void traffic_expose(struct traffic *t, struct buf *into);
 /* A JSON object: environments with addresses, problems and slots. */
 void traffic_status(struct traffic *t, struct buf *into);

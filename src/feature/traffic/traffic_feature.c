@@ -17,4 +17,17 @@ static void stop(void *state)
 	traffic_stop(state);
 }
 
-const struct feature traffic_feature = { .name = "traffic", .start = start, .stop = stop };
+static void expose(void *state, struct buf *into)
+{
+	traffic_expose(state, into);
+}
+
+static const struct feature_exposition exposition = { "proxy", expose };
+
+const struct feature traffic_feature = {
+	.name = "traffic",
+	.start = start,
+	.stop = stop,
+	.expositions = &exposition,
+	.exposition_count = 1,
+};

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "feature/traffic/traffic.h"
+#include "feature/traffic/traffic_access.h"
 #include "feature/traffic/traffic_desired.h"
 #include "feature/traffic/traffic_proxy.h"
 
@@ -22,6 +23,7 @@ struct traffic_memory {
 struct traffic {
 	struct catalog *catalog;
 	struct traffic_proxy proxy;
+	struct traffic_access *access;
 	struct traffic_settings_cache *cache;
 	pthread_t thread;
 	int wake_fd; /* eventfd */

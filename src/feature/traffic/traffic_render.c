@@ -41,6 +41,7 @@ static void add_global(const struct traffic_plan *p, const char *signature, stru
 		   "\tstats socket unix@stats.sock mode 600 level admin expose-fd listeners\n"
 		   "\tstats timeout 1m\n"
 		   "\tstats maxconn 20\n"
+		   "\tlog unix@access.sock len 1024 format raw local0\n"
 		   "\thard-stop-after 30m\n"
 		   "\tnbthread %d\n"
 		   "\tmaxconn %d\n"
@@ -69,6 +70,13 @@ static void add_global(const struct traffic_plan *p, const char *signature, stru
 		     "\thttp-reuse safe\n");
 }
 
+/* What traffic_access.c reads: a line a request. Relayed ones are logged where they end. */
+static void add_log(struct buf *b)
+{
+	buf_add_c(b, "\tlog global\n"
+		     "\tlog-format \"%ft %b %sp %ST %ts %Tw %Tc %Ta %U %B %rc %HM\"\n");
+}
+
 static void add_choice(const struct traffic_environment *env, struct buf *b)
 {
 	buf_printf(b,
@@ -91,6 +99,7 @@ static void add_frontend(const struct traffic_environment *env, struct buf *b)
 		}
 		buf_add_byte(b, '\n');
 	}
+	add_log(b);
 	buf_add_c(b, "\thttp-request del-header Forwarded\n"
 		     "\thttp-request del-header X-Forwarded- -m beg\n"
 		     "\thttp-request set-header X-Forwarded-For %[src]\n"
@@ -118,6 +127,7 @@ static void add_relay(const struct traffic_plan *p, const struct traffic_environ
 	if (p->user[0])
 		buf_printf(b, " user %s group %s", p->user, p->group);
 	buf_add_byte(b, '\n');
+	add_log(b);
 	add_choice(env, b);
 	buf_printf(b,
 		   "\nbackend %s.relay\n"

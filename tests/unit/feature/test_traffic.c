@@ -567,6 +567,49 @@ static void test_switch_time(void **state)
 	colour_end(&two);
 }
 
+/* Every request is counted once, by the instance that answered it. */
+static void test_access(void **state)
+{
+	struct fixture *f = *state;
+	struct colour one;
+	char body[64], wanted[2][256];
+	serve_first(f, &one); /* a GET */
+	for (int i = 0; i < 9; i++)
+		assert_int_equal(client_once(f->listen, "GET", "/", body), 200);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(client_once(f->listen, "POST", "/", body), 200);
+	int64_t deadline = clock_mono_ms() + WAIT_MS;
+	uint64_t counted[2] = { 0 };
+	while (counted[0] != 10 || counted[1] != 6) {
+		struct buf text = buf_init(1 << 20);
+		static const char *const methods[] = { "GET", "POST" };
+		traffic_expose(f->traffic, &text);
+		assert_false(text.overflow);
+		for (int m = 0; m < 2; m++) {
+			str rest = buf_str(&text), line;
+			counted[m] = 0;
+			snprintf(wanted[m], sizeof(wanted[m]), ",method=\"%s\",code=\"200\"} ",
+				 methods[m]);
+			while (str_split(&rest, '\n', &line)) {
+				ptrdiff_t at = str_find(line, str_c(wanted[m]));
+				uint64_t n = 0;
+				if (at < 0)
+					continue;
+				at += (ptrdiff_t)strlen(wanted[m]);
+				assert_true(str_find(line, STR("release=\"")) > 0);
+				assert_true(str_to_u64(
+					(str){ line.ptr + at, line.len - (size_t)at }, &n));
+				counted[m] += n;
+			}
+			assert_true(counted[m] <= (m ? 6 : 10));
+		}
+		buf_done(&text);
+		assert_true(clock_mono_ms() < deadline);
+		clock_sleep_ms(5);
+	}
+	colour_end(&one);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "shim"))
@@ -583,6 +626,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_haproxy_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_port_in_use, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_switch_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_access, setup, teardown),
 	};
 	cmocka_set_test_filter(getenv("TRAFFIC_TEST"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
