@@ -34,7 +34,7 @@ demo:
 demo-stop:
 	@scripts/demo stop
 
-bench: bench-deploy bench-codec
+bench: bench-deploy bench-codec bench-metrics bench-crash
 
 bench-codec: $(BUILD)-release
 	@ninja -C $(BUILD)-release bench/bench-codec
@@ -42,6 +42,13 @@ bench-codec: $(BUILD)-release
 
 bench-deploy: $(BUILD)-release
 	@HOLDFAST=$(CURDIR)/$(BUILD)-release/src/holdfast node bench/deploy.js $(BENCH_OPTIONS)
+
+# Beside VictoriaMetrics and Prometheus, on the same remote-write bodies.
+.PHONY: bench-metrics
+bench-metrics: $(BUILD)-release
+	@ninja -C $(BUILD)-release bench/bench-write-load
+	@HOLDFAST=$(CURDIR)/$(BUILD)-release/src/holdfast WRITE_LOAD=$(CURDIR)/$(BUILD)-release/bench/bench-write-load \
+		node bench/metrics.js $(BENCH_OPTIONS)
 
 # 1,000 times kill -9 under load: nothing that was acknowledged may be lost.
 .PHONY: bench-crash
@@ -77,8 +84,9 @@ help:
 	@echo 'make test          every test; ends with "N passed, N failed" (tools/run-tests PHASE runs a part)'
 	@echo 'make demo          build and deploy the example application, on this machine'
 	@echo 'make demo-stop     stop it again'
-	@echo 'make bench         every benchmark; make bench-deploy: the one of deploys under load;'
-	@echo '                   make bench-codec: the one of the vectors that samples are stored in'
+	@echo 'make bench         every benchmark; make bench-deploy: of deploys under load;'
+	@echo '                   bench-codec: of the vectors that samples are stored in;'
+	@echo '                   bench-metrics: of the metrics engine beside its peers; bench-crash: 1,000 times kill -9'
 	@echo 'make format        clang-format all C files'
 	@echo 'make tidy          our rules, then clang-tidy on the changed files (ALL=1: on all)'
 	@echo 'make install       to PREFIX=$(PREFIX), below DESTDIR when given'
