@@ -15,12 +15,14 @@ errc otlp_labels_add(struct otlp_labels *l, str name, str value, struct err *e)
 	for (size_t i = 0; i < l->count; i++) {
 		if (!str_eq(l->items[i].name, name))
 			continue;
+		if (i < l->fixed_count)
+			return OK;
 		l->items[i].value = str_c(arena_printf(l->scratch, "%.*s;%.*s",
 						       STR_ARG(l->items[i].value), STR_ARG(value)));
 		return OK;
 	}
 	if (l->count == LABELS_COUNT_MAX - 1)
-		FAIL(e, ERR_INVALID, "it has more than %d attributes", LABELS_COUNT_MAX - 1);
+		FAIL(e, ERR_LIMIT, "it has more than %d attributes", LABELS_COUNT_MAX - 1);
 	l->items[l->count++] = (struct label){ name, value };
 	return OK;
 }

@@ -6,7 +6,7 @@
 #include "base/checks.h"
 #include "intake/otlp_internal.h"
 
-enum { SLOTS_FIRST = 256 };
+enum { SLOTS_FIRST = 256, SWEEP_MS = 1000 };
 
 struct stream {
 	metrics_ref ref; /* 0: empty */
@@ -19,6 +19,7 @@ struct otlp_deltas {
 	pthread_mutex_t lock;
 	size_t stream_max, count, slot_count;
 	int64_t idle_ms;
+	time_ms swept_at; /* a full table is looked through once a second, not for each refusal */
 	struct stream *slots; /* NULL until the first */
 };
 
@@ -67,8 +68,10 @@ static void rebuild(struct otlp_deltas *d, size_t slot_count, time_ms now)
 
 static errc make_room(struct otlp_deltas *d, time_ms now, struct err *e)
 {
-	if (d->count >= d->stream_max)
+	if (d->count >= d->stream_max && (now < d->swept_at || now - d->swept_at >= SWEEP_MS)) {
+		d->swept_at = now;
 		rebuild(d, d->slot_count, now);
+	}
 	if (d->count >= d->stream_max)
 		FAIL(e, ERR_BUSY,
 		     "there are %zu series sent as differences, as many as are added up; send them "

@@ -10,6 +10,7 @@ enum otlp_temporality { OTLP_UNSPECIFIED, OTLP_DELTA, OTLP_CUMULATIVE };
 struct otlp_metric {
 	str name, description, unit;
 	enum metrics_type type;
+	bool is_sum; /* of a Sum, where a Gauge may be a ratio */
 };
 
 /* ---- otlp_json.c: the JSON form of a request as the same message in protobuf. Errors:
@@ -27,9 +28,10 @@ struct otlp_labels {
 	enum otlp_translation translation;
 	struct label items[LABELS_COUNT_MAX];
 	size_t count;
+	size_t fixed_count; /* the first of them, which no attribute changes */
 };
 /* One more; that of the same name gets both values, with `;` between, as in Prometheus. Errors:
- * ERR_INVALID past LABELS_COUNT_MAX. */
+ * ERR_LIMIT past LABELS_COUNT_MAX. */
 WARN_UNUSED errc otlp_labels_add(struct otlp_labels *l, str name, str value, struct err *e);
 /* A KeyValue message: *RET_VALUE is text; of arrays and maps their JSON. */
 WARN_UNUSED errc otlp_attribute(struct arena *scratch, str message, str *ret_key, str *ret_value,

@@ -91,8 +91,9 @@ static void drop_word(struct words *w, str word)
 	w->count = kept;
 }
 
-/* `By/s` -> bytes, per, second. What is in braces is a remark. */
-static void unit_words(struct words *w, str unit)
+/* `By/s` -> bytes, per, second. What is in braces is a remark, what the NAME says is not said
+ * again. */
+static void unit_words(struct words *w, str unit, const struct words *name)
 {
 	ptrdiff_t slash = str_find(unit, STR("/"));
 	str main_unit = slash < 0 ? unit : (str){ unit.ptr, (size_t)slash };
@@ -103,10 +104,11 @@ static void unit_words(struct words *w, str unit)
 	per = str_trim(per);
 	if (main_unit.len && str_find(main_unit, STR("{")) < 0)
 		split_words(w, word_of(units, ARRAY_COUNT(units), main_unit), false);
-	if (per.len && str_find(per, STR("{")) < 0) {
+	per = word_of(per_units, ARRAY_COUNT(per_units), per);
+	if (per.len && str_find(per, STR("{")) < 0 && !has_word(name, per)) {
 		if (w->count < WORDS_MAX)
 			w->items[w->count++] = STR("per");
-		split_words(w, word_of(per_units, ARRAY_COUNT(per_units), per), false);
+		split_words(w, per, false);
 	}
 }
 
@@ -169,15 +171,15 @@ str otlp_metric_name(struct arena *scratch, const struct otlp_metric *m,
 {
 	struct words words = { .count = 0 }, unit = { .count = 0 };
 	bool total = m->type == METRICS_TYPE_COUNTER;
-	bool ratio = m->type == METRICS_TYPE_GAUGE && str_eq_c(m->unit, "1");
+	bool ratio = m->type == METRICS_TYPE_GAUGE && !m->is_sum && str_eq_c(m->unit, "1");
 	if (translation == OTLP_UTF8)
 		return m->name;
 	if (translation == OTLP_UNDERSCORES)
 		return replace_bad(scratch, m->name, true, "_");
-	unit_words(&unit, m->unit);
+	split_words(&words, m->name, true);
+	unit_words(&unit, m->unit, &words);
 	if (translation == OTLP_UTF8_SUFFIXES)
 		return with_suffixes(scratch, m, &unit, total, ratio);
-	split_words(&words, m->name, true);
 	add_words(&words, &unit);
 	if (total) {
 		drop_word(&words, STR("total"));

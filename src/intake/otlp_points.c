@@ -30,6 +30,12 @@ struct reading {
 	str name; /* as Prometheus has it */
 };
 
+struct exemplar {
+	double value;
+	time_ms time;
+	str message, trace, span;
+};
+
 /* What points have in common, and where the rest of one is. */
 struct point {
 	time_ms time;
@@ -38,6 +44,8 @@ struct point {
 	bool has_sum, has_value;
 	uint64_t count;
 	str message;
+	struct exemplar *exemplars;
+	size_t exemplar_count;
 	struct otlp_labels labels;
 };
 
@@ -114,12 +122,6 @@ static errc put(struct reading *m, struct point *p, const char *suffix, double v
 
 /* ---- Exemplars. */
 
-struct exemplar {
-	double value;
-	time_ms time;
-	str message, trace, span;
-};
-
 static time_ms milliseconds(uint64_t nanoseconds)
 {
 	return (time_ms)(nanoseconds / 1000000);
@@ -180,21 +182,34 @@ static void keep_exemplar(struct otlp_request *q, metrics_ref ref, const struct 
 		q->result->exemplar_rejected_count++;
 }
 
-/* Those of field NUMBER with FROM < value <= TO. */
-static void keep_exemplars(struct reading *m, struct point *p, uint32_t number, metrics_ref ref,
-			   double from, double to)
+/* The first of field NUMBER, read once however many buckets there are. */
+static errc read_exemplars(struct point *p, uint32_t number, struct err *e)
 {
 	struct reader r = reader_init(p->message);
 	struct wire_field f;
-	size_t kept = 0;
-	while (kept < EXEMPLARS_MAX && wire_next(&r, &f)) {
-		struct exemplar x;
-		if (f.key != WIRE_KEY(number, WIRE_BYTES) || !read_exemplar(f.bytes, &x))
+	while (number && p->exemplar_count < EXEMPLARS_MAX && wire_next(&r, &f)) {
+		if (f.key != WIRE_KEY(number, WIRE_BYTES))
 			continue;
-		if (!(x.value <= to) || (x.value <= from && from > -INFINITY))
-			continue;
-		keep_exemplar(m->q, ref, &x, p->labels.scratch);
-		kept++;
+		if (!p->exemplars)
+			p->exemplars = arena_array(p->labels.scratch, EXEMPLARS_MAX,
+						   sizeof(*p->exemplars));
+		if (!p->exemplars || !read_exemplar(f.bytes, &p->exemplars[p->exemplar_count]))
+			FAIL(e, ERR_INVALID, "an exemplar is malformed");
+		if (!p->exemplars[p->exemplar_count].time)
+			p->exemplars[p->exemplar_count].time = p->time;
+		p->exemplar_count++;
+	}
+	return OK;
+}
+
+/* Those with FROM < value <= TO. */
+static void keep_exemplars(struct reading *m, struct point *p, metrics_ref ref, double from,
+			   double to)
+{
+	for (size_t i = 0; i < p->exemplar_count; i++) {
+		const struct exemplar *x = &p->exemplars[i];
+		if (x->value <= to && (x->value > from || from == -INFINITY))
+			keep_exemplar(m->q, ref, x, p->labels.scratch);
 	}
 }
 
@@ -211,7 +226,7 @@ static errc put_number(struct reading *m, struct point *p, struct err *e)
 	}
 	TRY(put(m, p, "", p->value, &ref, e));
 	if (ref)
-		keep_exemplars(m, p, 5, ref, -INFINITY, INFINITY);
+		keep_exemplars(m, p, ref, -INFINITY, INFINITY);
 	return OK;
 }
 
@@ -227,7 +242,7 @@ static errc put_bucket(struct reading *m, struct point *p, double bound, double 
 	TRY(put(m, p, "_bucket", (double)sum, &ref, e));
 	p->labels.count = count;
 	if (ref)
-		keep_exemplars(m, p, 8, ref, before, bound);
+		keep_exemplars(m, p, ref, before, bound);
 	return OK;
 }
 
@@ -370,7 +385,7 @@ static errc put_exponential(struct reading *m, struct point *p, struct err *e)
 	}
 	(void)metrics_batch_histogram(q->batch, ref, p->time, &q->histogram->h);
 	q->result->histogram_count++;
-	keep_exemplars(m, p, 11, ref, -INFINITY, INFINITY);
+	keep_exemplars(m, p, ref, -INFINITY, INFINITY);
 	return OK;
 }
 
@@ -411,15 +426,15 @@ static errc put_summary(struct reading *m, struct point *p, struct err *e)
 /* ---- Reading. The four messages of points differ in few numbers. */
 
 struct layout {
-	uint32_t attributes, flags;
+	uint32_t attributes, flags, exemplars;
 	errc (*put)(struct reading *m, struct point *p, struct err *e);
 };
 
 static const struct layout layouts[] = {
-	[SHAPE_NUMBER] = { 7, 8, put_number },
-	[SHAPE_HISTOGRAM] = { 9, 10, put_histogram },
-	[SHAPE_EXPONENTIAL] = { 1, 10, put_exponential },
-	[SHAPE_SUMMARY] = { 7, 8, put_summary },
+	[SHAPE_NUMBER] = { 7, 8, 5, put_number },
+	[SHAPE_HISTOGRAM] = { 9, 10, 8, put_histogram },
+	[SHAPE_EXPONENTIAL] = { 1, 10, 11, put_exponential },
+	[SHAPE_SUMMARY] = { 7, 8, 0, put_summary },
 };
 
 static bool read_common(const struct reading *m, struct point *p)
@@ -459,7 +474,14 @@ static errc read_point(struct reading *m, str message, struct err *e)
 	if (p.time > m->q->latest)
 		m->q->latest = p.time;
 	m->q->result->series_count++;
+	p.labels.fixed_count = p.labels.count;
 	errc rc = otlp_attributes(&p.labels, message, layouts[m->shape].attributes, e);
+	if (rc == ERR_LIMIT) { /* too much for a series, which harms no other */
+		intake_reject(m->q->result, 1, e);
+		return OK;
+	}
+	if (rc == OK)
+		rc = read_exemplars(&p, layouts[m->shape].exemplars, e);
 	if (rc == OK)
 		rc = layouts[m->shape].put(m, &p, e);
 	if (rc == OK)
@@ -493,6 +515,7 @@ static bool read_kind(struct reading *m, uint32_t number, str message)
 	}
 	switch (number) {
 	case 7:
+		m->metric.is_sum = true;
 		m->metric.type = monotonic ? METRICS_TYPE_COUNTER : METRICS_TYPE_GAUGE;
 		break;
 	case 9:

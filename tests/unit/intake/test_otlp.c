@@ -196,6 +196,7 @@ static void names(void **state)
 		{ "net.bytes", "By", METRICS_TYPE_GAUGE, 0, "net_bytes" },
 		{ "x", "m/s", METRICS_TYPE_GAUGE, 0, "x_meters_per_second" },
 		{ "x:y", "widgets", METRICS_TYPE_GAUGE, 0, "x:y_widgets" },
+		{ "second.reads", "By/s", METRICS_TYPE_GAUGE, 0, "second_reads_bytes" },
 		{ "http.d", "s", METRICS_TYPE_GAUGE, OTLP_UNDERSCORES, "http_d" },
 		{ "http.d", "s", METRICS_TYPE_COUNTER, OTLP_UTF8_SUFFIXES, "http.d_seconds_total" },
 		{ "http.d", "s", METRICS_TYPE_COUNTER, OTLP_UTF8, "http.d" },
