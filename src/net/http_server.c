@@ -14,7 +14,12 @@
 #include "os/io.h"
 #include "os/socket.h"
 
-enum { THREAD_STACK_BYTES = 256 * 1024, LISTEN_BACKLOG = 1024, HEADER_BYTES_MAX = 24 * 1024 };
+enum {
+	THREAD_STACK_BYTES = 256 * 1024,
+	LISTEN_BACKLOG = 1024,
+	HEADER_BYTES_MAX = 24 * 1024,
+	HAND_OVER_MS = 1000,
+};
 
 errc http_job_begin_locked(struct http_server *s, void (*run)(void *ctx), void *ctx, struct err *e)
 {
@@ -197,6 +202,30 @@ static void settle(struct http_server *s, int64_t deadline_ms)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static bool handed_over_locked(const struct http_server *s)
+{
+	for (size_t i = 0; i < s->conn_size; i++)
+		if (s->conns[i] && !s->conns[i]->started)
+			return false;
+	return true;
+}
+
+/* libmicrohttpd forgets, and leaks, a connection that it was given and has not begun when it is
+ * stopped. It begins at once; one that it closed without a word never does. */
+static void settle_handed_over(struct http_server *s)
+{
+	int64_t end = clock_mono_ms() + HAND_OVER_MS;
+	bool done = false;
+	while (!done && clock_mono_ms() < end) {
+		struct timespec pause = { .tv_nsec = 1000000 };
+		pthread_mutex_lock(&s->lock);
+		done = handed_over_locked(s);
+		pthread_mutex_unlock(&s->lock);
+		if (!done)
+			nanosleep(&pause, NULL);
+	}
+}
+
 void http_server_stop(struct http_server *s, int64_t deadline_ms)
 {
 	if (s->stopped)
@@ -216,6 +245,7 @@ void http_server_stop(struct http_server *s, int64_t deadline_ms)
 	http_watch_wake(s);
 	if (s->watching) {
 		settle(s, deadline_ms);
+		settle_handed_over(s);
 		MHD_stop_daemon(s->mhd);
 		pthread_mutex_lock(&s->lock);
 		s->watch_end = true;

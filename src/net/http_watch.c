@@ -129,13 +129,16 @@ static bool accept_one(struct http_server *s, int listener, int64_t *pause_until
 	}
 	peer_of(fd, (struct sockaddr *)&address, &peer);
 	pthread_mutex_lock(&s->lock);
-	bool room = has_room_locked(s, &peer);
+	bool stopping = s->stopping;
+	bool room = !stopping && has_room_locked(s, &peer);
 	if (room)
 		remember_locked(s, fd, &peer);
-	else
+	else if (!stopping)
 		s->refused_count++;
 	pthread_mutex_unlock(&s->lock);
-	if (!room) {
+	if (stopping) {
+		close(fd); /* libmicrohttpd may not take it any more */
+	} else if (!room) {
 		struct err e;
 		(void)err_fill(&e, ERR_UNAVAILABLE, 0, __FILE__, __LINE__,
 			       "too many connections; try again shortly");
