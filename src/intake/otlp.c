@@ -45,18 +45,25 @@ static bool is_promoted(const struct otlp_options *o, str key)
 	return false;
 }
 
+static void drop_label(struct otlp_labels *l, str name)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < l->count; i++)
+		if (!str_eq(l->items[i].name, name))
+			l->items[kept++] = l->items[i];
+	l->count = kept;
+}
+
 /* Into Q->common what every series gets, into TARGET what target_info shows. */
 static errc read_resource(struct otlp_request *q, str message, struct otlp_labels *target,
 			  struct err *e)
 {
 	struct identity id = { 0 };
-	struct reader r = reader_init(message);
-	struct wire_field f;
-	str key, value;
-	while (wire_next(&r, &f)) {
-		if (f.key != WIRE_KEY(1, WIRE_BYTES))
-			continue;
-		TRY(otlp_attribute(target->scratch, f.bytes, &key, &value, e));
+	struct label items[LABELS_COUNT_MAX];
+	size_t count;
+	TRY(otlp_read_attributes(target->scratch, message, 1, items, &count, e));
+	for (size_t i = 0; i < count; i++) {
+		str key = items[i].name, value = items[i].value;
 		str *known = str_eq_c(key, "service.name")          ? &id.service
 			     : str_eq_c(key, "service.namespace")   ? &id.space
 			     : str_eq_c(key, "service.instance.id") ? &id.instance
@@ -64,35 +71,37 @@ static errc read_resource(struct otlp_request *q, str message, struct otlp_label
 		str name = otlp_label_name(target->scratch, key, q->options->translation);
 		if (known)
 			*known = value;
-		else if (key.len)
+		else
 			TRY(otlp_labels_add(target, name, value, e));
-		if (key.len && is_promoted(q->options, key))
+		if (is_promoted(q->options, key))
 			TRY(otlp_labels_add(&q->common, name, value, e));
 	}
-	if (r.failed)
-		FAIL(e, ERR_INVALID, "a resource is malformed");
+	drop_label(&q->common, id.service.len ? STR("job") : STR(""));
+	drop_label(&q->common, id.instance.len ? STR("instance") : STR(""));
+	q->common.weak_count = q->common.fixed_count = q->common.count;
 	if (id.service.len && id.space.len)
 		id.service = str_c(arena_printf(target->scratch, "%.*s/%.*s", STR_ARG(id.space),
 						STR_ARG(id.service)));
 	if (id.service.len)
-		TRY(otlp_labels_add(&q->common, STR("job"), id.service, e));
+		TRY(otlp_labels_set(&q->common, STR("job"), id.service, e));
 	if (id.instance.len)
-		TRY(otlp_labels_add(&q->common, STR("instance"), id.instance, e));
+		TRY(otlp_labels_set(&q->common, STR("instance"), id.instance, e));
+	/* an attribute that is called the same yields on target_info, too, which joins by them */
+	if (target->count && id.service.len)
+		TRY(otlp_labels_set(target, STR("job"), id.service, e));
+	if (target->count && id.instance.len)
+		TRY(otlp_labels_set(target, STR("instance"), id.instance, e));
+	q->has_identity |= id.service.len || id.instance.len;
 	return arena_check(target->scratch, "a resource", e);
 }
 
-static errc put_target_info(struct otlp_request *q, struct otlp_labels *target, size_t own,
-			    struct err *e)
+static errc put_target_info(struct otlp_request *q, const struct otlp_labels *target, struct err *e)
 {
 	metrics_ref ref;
 	/* without attributes there is nothing to tell, without an identity nothing to join on */
-	if (q->options->no_target_info || !target->count || !own || q->latest == INT64_MIN)
+	if (q->options->no_target_info || !target->count || !q->has_identity ||
+	    q->latest == INT64_MIN)
 		return OK;
-	for (size_t i = 0; i < own; i++)
-		if (str_eq_c(q->common.items[i].name, "job") ||
-		    str_eq_c(q->common.items[i].name, "instance"))
-			TRY(otlp_labels_add(target, q->common.items[i].name,
-					    q->common.items[i].value, e));
 	return otlp_sample(q, target, STR("target_info"), q->latest, 1, &ref, e);
 }
 
@@ -124,7 +133,7 @@ static errc read_scope(struct otlp_request *q, str message, struct err *e)
 /* ScopeMetrics {1 scope, 2 metrics}, in whatever order. */
 static errc read_scope_metrics(struct otlp_request *q, str message, struct err *e)
 {
-	size_t own = q->common.count;
+	const struct otlp_labels own = q->common;
 	struct reader r = reader_init(message);
 	struct wire_field f;
 	while (q->options->scope_labels && wire_next(&r, &f))
@@ -136,7 +145,7 @@ static errc read_scope_metrics(struct otlp_request *q, str message, struct err *
 			TRY(otlp_metric(q, f.bytes, e));
 	if (r.failed)
 		FAIL(e, ERR_INVALID, "the metrics of a scope are malformed");
-	q->common.count = own;
+	q->common = own;
 	return OK;
 }
 
@@ -149,17 +158,17 @@ static errc read_resource_metrics(struct otlp_request *q, str message, struct er
 	q->common = (struct otlp_labels){ .scratch = &scratch,
 					  .translation = q->options->translation };
 	q->latest = INT64_MIN;
+	q->has_identity = false;
 	while (wire_next(&r, &f))
 		if (f.key == WIRE_KEY(1, WIRE_BYTES))
 			TRY(read_resource(q, f.bytes, &target, e));
-	size_t own = q->common.count;
 	r = reader_init(message);
 	while (wire_next(&r, &f))
 		if (f.key == WIRE_KEY(2, WIRE_BYTES))
 			TRY(read_scope_metrics(q, f.bytes, e));
 	if (r.failed)
 		FAIL(e, ERR_INVALID, "the metrics of a resource are malformed");
-	return put_target_info(q, &target, own, e);
+	return put_target_info(q, &target, e);
 }
 
 static errc read_request(struct otlp_request *q, str message, struct err *e)

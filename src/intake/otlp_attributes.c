@@ -1,4 +1,5 @@
 /* Attributes of OTLP as labels. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/checks.h"
@@ -10,20 +11,49 @@
 
 enum { VALUE_BYTES_MAX = 64 * 1024 };
 
-errc otlp_labels_add(struct otlp_labels *l, str name, str value, struct err *e)
+static size_t find(const struct otlp_labels *l, str name)
 {
-	for (size_t i = 0; i < l->count; i++) {
-		if (!str_eq(l->items[i].name, name))
-			continue;
-		if (i < l->fixed_count)
-			return OK;
-		l->items[i].value = str_c(arena_printf(l->scratch, "%.*s;%.*s",
-						       STR_ARG(l->items[i].value), STR_ARG(value)));
-		return OK;
-	}
+	size_t at = 0;
+	while (at < l->count && !str_eq(l->items[at].name, name))
+		at++;
+	return at;
+}
+
+static errc append(struct otlp_labels *l, str name, str value, struct err *e)
+{
 	if (l->count == LABELS_COUNT_MAX - 1)
 		FAIL(e, ERR_LIMIT, "it has more than %d attributes", LABELS_COUNT_MAX - 1);
 	l->items[l->count++] = (struct label){ name, value };
+	return OK;
+}
+
+/* Out of the weak ones and of the fixed ones, to the first of the others. */
+static size_t free_weak(struct otlp_labels *l, size_t at)
+{
+	l->items[at] = l->items[--l->weak_count];
+	l->items[l->weak_count] = l->items[--l->fixed_count];
+	return l->fixed_count;
+}
+
+errc otlp_labels_add(struct otlp_labels *l, str name, str value, struct err *e)
+{
+	size_t at = find(l, name);
+	if (at == l->count)
+		return append(l, name, value, e);
+	if (at < l->weak_count)
+		l->items[free_weak(l, at)] = (struct label){ name, value };
+	else if (at >= l->fixed_count)
+		l->items[at].value = str_c(arena_printf(
+			l->scratch, "%.*s;%.*s", STR_ARG(l->items[at].value), STR_ARG(value)));
+	return OK;
+}
+
+errc otlp_labels_set(struct otlp_labels *l, str name, str value, struct err *e)
+{
+	size_t at = find(l, name);
+	if (at == l->count)
+		return append(l, name, value, e);
+	l->items[at].value = value;
 	return OK;
 }
 
@@ -156,27 +186,47 @@ static errc value_text(struct arena *scratch, str message, str *ret_value, struc
 	return arena_check(scratch, "the request", e);
 }
 
-errc otlp_attribute(struct arena *scratch, str message, str *ret_key, str *ret_value, struct err *e)
+static int by_key(const void *a, const void *b)
 {
-	str value;
-	TRY(read_key_value(message, ret_key, &value, e));
-	return value_text(scratch, value, ret_value, e);
+	return str_cmp(((const struct label *)a)->name, ((const struct label *)b)->name);
+}
+
+errc otlp_read_attributes(struct arena *scratch, str message, uint32_t number, struct label *items,
+			  size_t *ret_count, struct err *e)
+{
+	struct reader r = reader_init(message);
+	struct wire_field f;
+	size_t count = 0;
+	bool sorted = true;
+	while (wire_next(&r, &f)) {
+		str key, value;
+		if (f.key != WIRE_KEY(number, WIRE_BYTES))
+			continue;
+		TRY(read_key_value(f.bytes, &key, &value, e));
+		if (!key.len)
+			continue;
+		if (count == LABELS_COUNT_MAX - 1)
+			FAIL(e, ERR_LIMIT, "it has more than %d attributes", LABELS_COUNT_MAX - 1);
+		items[count].name = key;
+		TRY(value_text(scratch, value, &items[count].value, e));
+		sorted &= !count || str_cmp(items[count - 1].name, key) <= 0;
+		count++;
+	}
+	if (r.failed)
+		FAIL(e, ERR_INVALID, "its attributes are malformed");
+	if (!sorted)
+		qsort(items, count, sizeof(*items), by_key);
+	*ret_count = count;
+	return OK;
 }
 
 errc otlp_attributes(struct otlp_labels *l, str message, uint32_t number, struct err *e)
 {
-	struct reader r = reader_init(message);
-	struct wire_field f;
-	str key, value;
-	while (wire_next(&r, &f)) {
-		if (f.key != WIRE_KEY(number, WIRE_BYTES))
-			continue;
-		TRY(otlp_attribute(l->scratch, f.bytes, &key, &value, e));
-		if (!key.len)
-			continue;
-		TRY(otlp_labels_add(l, otlp_label_name(l->scratch, key, l->translation), value, e));
-	}
-	if (r.failed)
-		FAIL(e, ERR_INVALID, "its attributes are malformed");
+	struct label items[LABELS_COUNT_MAX];
+	size_t count;
+	TRY(otlp_read_attributes(l->scratch, message, number, items, &count, e));
+	for (size_t i = 0; i < count; i++)
+		TRY(otlp_labels_add(l, otlp_label_name(l->scratch, items[i].name, l->translation),
+				    items[i].value, e));
 	return OK;
 }

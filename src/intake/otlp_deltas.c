@@ -1,4 +1,5 @@
 /* Running totals: a table of series references, open addressing. */
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,8 @@ static errc add(struct otlp_deltas *d, metrics_ref ref, double delta, time_ms ti
 		double *ret_total, struct err *e)
 {
 	struct stream *s = d->slots ? slot_of(d->slots, d->slot_count, ref) : NULL;
+	if (!isfinite(delta))
+		FAIL(e, ERR_INVALID, "a difference is no number that can be added up");
 	if (!s || !s->ref) {
 		TRY(make_room(d, now, e));
 		s = slot_of(d->slots, d->slot_count, ref);

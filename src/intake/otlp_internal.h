@@ -28,14 +28,19 @@ struct otlp_labels {
 	enum otlp_translation translation;
 	struct label items[LABELS_COUNT_MAX];
 	size_t count;
-	size_t fixed_count; /* the first of them, which no attribute changes */
+	size_t weak_count;  /* the first of them, which an attribute takes the place of */
+	size_t fixed_count; /* these and those behind them, which no attribute changes */
 };
 /* One more; that of the same name gets both values, with `;` between, as in Prometheus. Errors:
  * ERR_LIMIT past LABELS_COUNT_MAX. */
 WARN_UNUSED errc otlp_labels_add(struct otlp_labels *l, str name, str value, struct err *e);
-/* A KeyValue message: *RET_VALUE is text; of arrays and maps their JSON. */
-WARN_UNUSED errc otlp_attribute(struct arena *scratch, str message, str *ret_key, str *ret_value,
-				struct err *e);
+/* In place of that of the same name, or one more. Errors: ERR_LIMIT. */
+WARN_UNUSED errc otlp_labels_set(struct otlp_labels *l, str name, str value, struct err *e);
+/* The attributes of field NUMBER of MESSAGE by key, so that those whose names become one are
+ * joined in the same order however they were sent. Values are text; of arrays and maps their
+ * JSON. ITEMS has LABELS_COUNT_MAX. Errors: ERR_INVALID, ERR_LIMIT. */
+WARN_UNUSED errc otlp_read_attributes(struct arena *scratch, str message, uint32_t number,
+				      struct label *items, size_t *ret_count, struct err *e);
 /* The attributes of field NUMBER of MESSAGE, names translated. */
 WARN_UNUSED errc otlp_attributes(struct otlp_labels *l, str message, uint32_t number,
 				 struct err *e);
@@ -44,8 +49,8 @@ WARN_UNUSED errc otlp_attributes(struct otlp_labels *l, str message, uint32_t nu
 struct otlp_deltas;
 struct otlp_deltas *otlp_deltas_new(size_t stream_max, int64_t idle_ms);
 void otlp_deltas_free(struct otlp_deltas *d);
-/* The total of series REF with DELTA of the time TIME added. Errors: ERR_INVALID when TIME is not
- * after the last one's, ERR_BUSY past the streams that there may be. */
+/* The total of series REF with DELTA of the time TIME added. Errors: ERR_INVALID when DELTA is not
+ * finite or TIME is not after the last one's, ERR_BUSY past the streams that there may be. */
 WARN_UNUSED errc otlp_deltas_add(struct otlp_deltas *d, metrics_ref ref, double delta, time_ms time,
 				 time_ms now, double *ret_total, struct err *e);
 
@@ -58,7 +63,8 @@ struct otlp_request {
 	time_ms now;
 	/* of the resource: job, instance and what is promoted; of the scope behind them */
 	struct otlp_labels common;
-	time_ms latest; /* of the resource's points; INT64_MIN: none */
+	bool has_identity; /* the resource: a job or an instance */
+	time_ms latest;    /* of the resource's points; INT64_MIN: none */
 	struct intake_histogram *histogram;
 };
 /* A Metric message. Errors: what refuses the whole body. */

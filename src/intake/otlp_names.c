@@ -54,12 +54,13 @@ struct words {
 	size_t count;
 };
 
-/* The parts of TEXT between what no name may hold; false when some do not fit. */
-static void split_words(struct words *w, str text, bool colons)
+/* The parts of TEXT between what is neither a letter nor a digit nor among MORE. */
+static void split_words(struct words *w, str text, const char *more)
 {
 	size_t begin = 0;
 	for (size_t i = 0; i <= text.len; i++) {
-		if (i < text.len && (is_word(text.ptr[i]) || (colons && text.ptr[i] == ':')))
+		if (i < text.len &&
+		    (is_word(text.ptr[i]) || (text.ptr[i] && strchr(more, text.ptr[i]))))
 			continue;
 		if (i > begin && w->count < WORDS_MAX)
 			w->items[w->count++] = (str){ text.ptr + begin, i - begin };
@@ -103,12 +104,12 @@ static void unit_words(struct words *w, str unit, const struct words *name)
 	main_unit = str_trim(main_unit);
 	per = str_trim(per);
 	if (main_unit.len && str_find(main_unit, STR("{")) < 0)
-		split_words(w, word_of(units, ARRAY_COUNT(units), main_unit), false);
+		split_words(w, word_of(units, ARRAY_COUNT(units), main_unit), "");
 	per = word_of(per_units, ARRAY_COUNT(per_units), per);
 	if (per.len && str_find(per, STR("{")) < 0 && !has_word(name, per)) {
 		if (w->count < WORDS_MAX)
 			w->items[w->count++] = STR("per");
-		split_words(w, per, false);
+		split_words(w, per, "");
 	}
 }
 
@@ -131,23 +132,30 @@ static str join(struct arena *scratch, const struct words *w)
 	return (str){ text, at };
 }
 
-static str replace_bad(struct arena *scratch, str name, bool colons, const char *digit_prefix)
+/* Room for a prefix before what this writes. */
+enum { PREFIX_BYTES = 4 };
+
+static str replace_bad(struct arena *scratch, str name)
 {
-	bool digit = name.len && name.ptr[0] >= '0' && name.ptr[0] <= '9';
-	size_t prefix = digit ? strlen(digit_prefix) : 0;
-	char *text = arena_alloc(scratch, prefix + name.len + 1);
-	size_t at = prefix;
+	char *text = arena_alloc(scratch, PREFIX_BYTES + name.len + 1);
+	size_t at = PREFIX_BYTES;
 	if (!text)
 		return STR("");
-	memcpy(text, digit_prefix, prefix);
 	for (size_t i = 0; i < name.len;) {
 		/* one character, of however many bytes, becomes one underscore */
 		size_t step = text_utf8_step((str){ name.ptr + i, name.len - i });
-		char c = name.ptr[i];
-		text[at++] = is_word(c) || (colons && c == ':') ? c : '_';
+		text[at++] = is_word(name.ptr[i]) ? name.ptr[i] : '_';
 		i += step ? step : 1;
 	}
-	return (str){ text, at };
+	return (str){ text + PREFIX_BYTES, at - PREFIX_BYTES };
+}
+
+static str prefixed(str text, const char *prefix)
+{
+	size_t len = strlen(prefix);
+	char *begin = (char *)text.ptr - len;
+	memcpy(begin, prefix, len);
+	return (str){ begin, text.len + len };
 }
 
 /* UTF-8 names: as they are, suffixes appended. */
@@ -174,9 +182,11 @@ str otlp_metric_name(struct arena *scratch, const struct otlp_metric *m,
 	bool ratio = m->type == METRICS_TYPE_GAUGE && !m->is_sum && str_eq_c(m->unit, "1");
 	if (translation == OTLP_UTF8)
 		return m->name;
-	if (translation == OTLP_UNDERSCORES)
-		return replace_bad(scratch, m->name, true, "_");
-	split_words(&words, m->name, true);
+	if (translation == OTLP_UNDERSCORES) {
+		split_words(&words, m->name, ":_");
+		return join(scratch, &words);
+	}
+	split_words(&words, m->name, ":");
 	unit_words(&unit, m->unit, &words);
 	if (translation == OTLP_UTF8_SUFFIXES)
 		return with_suffixes(scratch, m, &unit, total, ratio);
@@ -198,5 +208,11 @@ str otlp_label_name(struct arena *scratch, str name, enum otlp_translation trans
 {
 	if (translation == OTLP_UTF8 || translation == OTLP_UTF8_SUFFIXES)
 		return name;
-	return replace_bad(scratch, name, false, "key_");
+	str text = replace_bad(scratch, name);
+	if (text.len && text.ptr[0] >= '0' && text.ptr[0] <= '9')
+		return prefixed(text, "key_");
+	/* two underscores in front stay: they are Prometheus's own names */
+	if (text.len && text.ptr[0] == '_' && !str_starts(text, STR("__")))
+		return prefixed(text, "key");
+	return text;
 }

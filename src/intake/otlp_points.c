@@ -230,17 +230,29 @@ static errc put_number(struct reading *m, struct point *p, struct err *e)
 	return OK;
 }
 
+/* A series that has one label more, over an attribute of that name. */
+static errc put_labelled(struct reading *m, struct point *p, const char *suffix, str name,
+			 double label, double value, metrics_ref *ret_ref, struct err *e)
+{
+	struct otlp_labels *l = &p->labels;
+	char text[NUMBER_TEXT_SIZE];
+	str shown = { text, intake_number_print(label, text) };
+	size_t count = l->count, at = 0;
+	while (at < count && !str_eq(l->items[at].name, name))
+		at++;
+	struct label before = at < count ? l->items[at] : (struct label){ 0 };
+	TRY(otlp_labels_set(l, name, arena_str(l->scratch, shown), e));
+	errc rc = put(m, p, suffix, value, ret_ref, e);
+	l->items[at] = before;
+	l->count = count;
+	return rc;
+}
+
 static errc put_bucket(struct reading *m, struct point *p, double bound, double before,
 		       uint64_t sum, struct err *e)
 {
-	char text[NUMBER_TEXT_SIZE];
 	metrics_ref ref;
-	size_t len = intake_number_print(bound, text);
-	size_t count = p->labels.count;
-	TRY(otlp_labels_add(&p->labels, STR("le"), arena_str(p->labels.scratch, (str){ text, len }),
-			    e));
-	TRY(put(m, p, "_bucket", (double)sum, &ref, e));
-	p->labels.count = count;
+	TRY(put_labelled(m, p, "_bucket", STR("le"), bound, (double)sum, &ref, e));
 	if (ref)
 		keep_exemplars(m, p, ref, before, bound);
 	return OK;
@@ -267,20 +279,25 @@ static errc put_histogram(struct reading *m, struct point *p, struct err *e)
 		FAIL(e, ERR_LIMIT, "the request takes too much memory: send less at a time");
 	while (wire_next(&r, &f)) {
 		if (wire_number(&f) == 7)
-			while (wire_next_double(&r, &f, &bound))
+			while (wire_next_double(&r, &f, &bound)) {
 				if (bound_count < BOUNDS_MAX)
-					bounds[bound_count++] = bound;
+					bounds[bound_count] = bound;
+				bound_count++;
+			}
 		if (wire_number(&f) == 6)
-			while (wire_next_fixed64(&r, &f, &value))
+			while (wire_next_fixed64(&r, &f, &value)) {
 				if (bucket_count < BOUNDS_MAX + 1)
-					counts[bucket_count++] = value;
+					counts[bucket_count] = value;
+				bucket_count++;
+			}
 	}
 	if (r.failed)
 		FAIL(e, ERR_INVALID, "a histogram of %.*s is malformed", STR_ARG(m->metric.name));
-	if (bucket_count && bucket_count != bound_count + 1) {
+	if (bound_count > BOUNDS_MAX || (bucket_count && bucket_count != bound_count + 1)) {
 		(void)err_fill(e, ERR_INVALID, 0, __FILE__, __LINE__,
-			       "a histogram of %.*s has %zu boundaries and %zu buckets",
-			       STR_ARG(m->metric.name), bound_count, bucket_count);
+			       "a histogram of %.*s has %zu boundaries and %zu buckets; it may "
+			       "have %d boundaries, and one bucket more than those",
+			       STR_ARG(m->metric.name), bound_count, bucket_count, BOUNDS_MAX);
 		intake_reject(m->q->result, 1, e);
 		return OK;
 	}
@@ -393,9 +410,7 @@ static errc put_quantile(struct reading *m, struct point *p, str message, struct
 {
 	struct reader r = reader_init(message);
 	struct wire_field f;
-	char text[NUMBER_TEXT_SIZE];
 	double quantile = 0, value = 0;
-	size_t count = p->labels.count;
 	metrics_ref ref;
 	while (wire_next(&r, &f)) {
 		if (f.key == WIRE_KEY(1, WIRE_FIXED64))
@@ -405,12 +420,7 @@ static errc put_quantile(struct reading *m, struct point *p, str message, struct
 	}
 	if (r.failed)
 		FAIL(e, ERR_INVALID, "a summary of %.*s is malformed", STR_ARG(m->metric.name));
-	size_t len = intake_number_print(quantile, text);
-	TRY(otlp_labels_add(&p->labels, STR("quantile"),
-			    arena_str(p->labels.scratch, (str){ text, len }), e));
-	TRY(put(m, p, "", value, &ref, e));
-	p->labels.count = count;
-	return OK;
+	return put_labelled(m, p, "", STR("quantile"), quantile, value, &ref, e);
 }
 
 static errc put_summary(struct reading *m, struct point *p, struct err *e)
@@ -465,7 +475,10 @@ static bool read_common(const struct reading *m, struct point *p)
 static errc read_point(struct reading *m, str message, struct err *e)
 {
 	struct arena scratch CLEANUP(arena_done) = arena_init(8 << 20);
-	struct point p = { .message = message, .labels = m->q->common };
+	/* a summary's sum is no optional field: without one it is 0 */
+	struct point p = { .message = message,
+			   .labels = m->q->common,
+			   .has_sum = m->shape == SHAPE_SUMMARY };
 	p.labels.scratch = &scratch;
 	if (!read_common(m, &p))
 		FAIL(e, ERR_INVALID, "a point of %.*s is malformed", STR_ARG(m->metric.name));

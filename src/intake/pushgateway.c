@@ -40,12 +40,38 @@ void pushgateway_free(struct pushgateway *g)
 
 /* ---- In. */
 
+/* What a PUT to GROUP replaces makes room for what it brings. */
+static errc check_room(const struct pushgateway *g, enum pushgateway_method method,
+		       const struct push_group *group, size_t len, struct err *e)
+{
+	size_t kept = g->bytes;
+	for (size_t i = 0; method == PUSHGATEWAY_PUT && group && i < group->push_count; i++)
+		kept -= group->pushes[i].len;
+	if (kept + len > PUSHGATEWAY_BYTES_MAX)
+		FAIL(e, ERR_LIMIT, "what is pushed is kept up to %d MiB, which this would pass",
+		     PUSHGATEWAY_BYTES_MAX >> 20);
+	return OK;
+}
+
+static errc read_new(const struct pushgateway *g, const struct push_group *group,
+		     const struct label *items, size_t count, enum scrape_format format, str body,
+		     struct push *ret, struct err *e)
+{
+	TRY(push_read(items, count, format, body, ret, e));
+	errc rc = push_check_types(g, group, ret, e);
+	if (rc != OK)
+		push_done(ret);
+	return rc;
+}
+
 static errc store(struct pushgateway *g, enum pushgateway_method method, const struct label *items,
 		  size_t count, enum scrape_format format, str body, time_ms now, struct err *e)
 {
 	struct push_group *group = push_group_find(g, items, count);
 	struct push p;
-	errc rc = push_read(g, group, items, count, format, body, &p, e);
+	errc rc = check_room(g, method, group, body.len, e);
+	if (rc == OK)
+		rc = read_new(g, group, items, count, format, body, &p, e);
 	struct err ignored = { 0 };
 	errc made = push_group_get(g, items, count, &group, rc == OK ? e : &ignored);
 	if (rc == OK && made != OK)
@@ -324,8 +350,8 @@ static errc read_push(struct pushgateway *g, struct push_group *group, str messa
 	}
 	if (r.failed || format > SCRAPE_PROTOBUF)
 		FAIL(e, ERR_CORRUPT, "a push is malformed");
-	TRY(push_read(g, group, group->labels, group->label_count, (enum scrape_format)format, body,
-		      &p, e));
+	/* types were compared when it was pushed; families that are replaced since may differ */
+	TRY(push_read(group->labels, group->label_count, (enum scrape_format)format, body, &p, e));
 	push_group_add(g, group, &p);
 	return OK;
 }

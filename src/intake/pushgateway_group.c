@@ -328,8 +328,8 @@ static void sort_families(struct push *p)
 	p->family_count = kept;
 }
 
-static errc check_types(struct pushgateway *g, const struct push_group *own, const struct push *p,
-			struct err *e)
+errc push_check_types(const struct pushgateway *g, const struct push_group *own,
+		      const struct push *p, struct err *e)
 {
 	for (size_t i = 0; i < g->group_count; i++) {
 		if (&g->groups[i] == own) /* of its own group it replaces them */
@@ -351,16 +351,13 @@ static errc check_types(struct pushgateway *g, const struct push_group *own, con
 	return OK;
 }
 
-errc push_read(struct pushgateway *g, const struct push_group *group, const struct label *items,
-	       size_t count, enum scrape_format format, str body, struct push *ret, struct err *e)
+errc push_read(const struct label *items, size_t count, enum scrape_format format, str body,
+	       struct push *ret, struct err *e)
 {
 	struct reading r = { .push = ret };
 	struct scrape_parser parser;
 	enum scrape_event event;
 	*ret = (struct push){ .format = format, .len = body.len };
-	if (g->bytes + body.len > PUSHGATEWAY_BYTES_MAX)
-		FAIL(e, ERR_LIMIT, "what is pushed is kept up to %d MiB, which this would pass",
-		     PUSHGATEWAY_BYTES_MAX >> 20);
 	scrape_parser_init(&parser, format, body);
 	errc rc;
 	while ((rc = scrape_parser_next(&parser, &event, e)) == OK && event != SCRAPE_END) {
@@ -382,8 +379,6 @@ errc push_read(struct pushgateway *g, const struct push_group *group, const stru
 				      "a series is in the body twice");
 	free(r.seen);
 	sort_families(ret);
-	if (rc == OK)
-		rc = check_types(g, group, ret, e);
 	if (rc != OK) {
 		push_done(ret);
 		return rc;

@@ -51,11 +51,14 @@ WARN_UNUSED errc push_group_get(struct pushgateway *g, const struct label *items
 				struct push_group **ret_group, struct err *e);
 void push_group_remove(struct pushgateway *g, struct push_group *group);
 void push_group_clear(struct pushgateway *g, struct push_group *group);
-/* Read and check BODY as one more push of GROUP, NULL: one that is not there yet. Errors:
- * ERR_INVALID with the line, ERR_LIMIT. Owns: *RET is the caller's. */
-WARN_UNUSED errc push_read(struct pushgateway *g, const struct push_group *group,
-			   const struct label *items, size_t count, enum scrape_format format,
+/* Read and check BODY as one more push of the group ITEMS. Errors: ERR_INVALID with the line,
+ * ERR_LIMIT. Owns: *RET is the caller's. */
+WARN_UNUSED errc push_read(const struct label *items, size_t count, enum scrape_format format,
 			   str body, struct push *ret, struct err *e);
+/* Whether P, of the group OWN or of a new one, NULL, may stand beside the other groups. Errors:
+ * ERR_INVALID for a family whose type is another there. */
+WARN_UNUSED errc push_check_types(const struct pushgateway *g, const struct push_group *own,
+				  const struct push *p, struct err *e);
 void push_done(struct push *p);
 /* Add P behind the pushes of GROUP, which takes it over. */
 void push_group_add(struct pushgateway *g, struct push_group *group, const struct push *p);

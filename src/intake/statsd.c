@@ -21,6 +21,7 @@ enum {
 	NATIVE_BUCKETS_MAX = 160,
 	KEY_BYTES_MAX = 32 * 1024,
 	SHOWN_MAX = 80,
+	SETS_BYTES_MAX = 64 << 20, /* of all sets together */
 };
 
 static const double default_bounds[] = { 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10 };
@@ -54,6 +55,7 @@ struct statsd {
 	size_t slot_count, count;
 	double bounds[BOUNDS_MAX];
 	size_t bound_count;
+	size_t set_bytes;
 };
 
 struct statsd *statsd_new(const struct statsd_options *options)
@@ -132,7 +134,7 @@ static errc parse_line(str text, struct line *ret, struct err *e)
 			ret->tags = (str){ part.ptr + 1, part.len - 1 };
 		else if (part.len && part.ptr[0] == '@' &&
 			 (!intake_number((str){ part.ptr + 1, part.len - 1 }, &ret->rate) ||
-			  !(ret->rate > 0 && ret->rate <= 1)))
+			  !(ret->rate > 0 && ret->rate <= 1 && isfinite(1 / ret->rate))))
 			FAIL(e, ERR_INVALID, "\"%.*s\" is no sample rate of 0 to 1",
 			     (int)(part.len < SHOWN_MAX ? part.len : SHOWN_MAX), part.ptr);
 		/* others (`c:` container, `T` time) are let pass */
@@ -178,7 +180,7 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Name and labels as one key; equal series have equal keys. */
-static errc make_key(const struct line *l, struct buf *key, struct err *e)
+static errc make_key(const struct line *l, enum kind kind, struct buf *key, struct err *e)
 {
 	struct label tags[LABELS_COUNT_MAX];
 	struct buf names CLEANUP(buf_done) = buf_init(KEY_BYTES_MAX);
@@ -186,6 +188,7 @@ static errc make_key(const struct line *l, struct buf *key, struct err *e)
 	str rest = l->tags, tag;
 	add_name(key, l->name);
 	buf_add_byte(key, '\0');
+	TRY(buf_check(key, "the name", e));
 	while (rest.len && str_split(&rest, ',', &tag)) {
 		const char *colon = tag.len ? memchr(tag.ptr, ':', tag.len) : NULL;
 		if (!colon || colon == tag.ptr)
@@ -194,10 +197,16 @@ static errc make_key(const struct line *l, struct buf *key, struct err *e)
 			FAIL(e, ERR_LIMIT, "more than %d tags", LABELS_COUNT_MAX - 4);
 		offsets[count] = names.len;
 		add_name(&names, (str){ tag.ptr, (size_t)(colon - tag.ptr) });
+		TRY(buf_check(&names, "the tags", e));
 		tags[count].name.len = names.len - offsets[count];
+		str tag_name = { names.ptr + offsets[count], tags[count].name.len };
+		if (str_starts(tag_name, STR("__")) ||
+		    (kind == KIND_HISTOGRAM && str_eq_c(tag_name, "le")))
+			FAIL(e, ERR_INVALID, "no tag can be called \"%.*s\" here",
+			     (int)(tag_name.len < SHOWN_MAX ? tag_name.len : SHOWN_MAX),
+			     tag_name.ptr);
 		tags[count++].value = (str){ colon + 1, tag.len - (size_t)(colon - tag.ptr) - 1 };
 	}
-	TRY(buf_check(&names, "the tags", e));
 	for (size_t i = 0; i < count; i++)
 		tags[i].name.ptr = names.ptr + offsets[i];
 	if (count)
@@ -292,12 +301,15 @@ static void observe(struct statsd *s, struct metric *m, double v, double weight)
 static void add_to_set(struct statsd *s, struct metric *m, str value)
 {
 	uint64_t hash = series_hash_of(value.ptr, value.len).low | 1;
-	if (m->set_count >= s->options.set_values_max) {
+	size_t slots = m->set_slots ? m->set_slots * 2 : 64;
+	size_t more = (slots - m->set_slots) * sizeof(m->set[0]);
+	bool full = m->set_count * 2 >= m->set_slots;
+	if (m->set_count >= s->options.set_values_max ||
+	    (full && s->set_bytes + more > SETS_BYTES_MAX)) {
 		m->set_count++; /* counted, no more told apart */
 		return;
 	}
-	if (m->set_count * 2 >= m->set_slots) {
-		size_t slots = m->set_slots ? m->set_slots * 2 : 64;
+	if (full) {
 		uint64_t *grown = must_calloc(slots, sizeof(grown[0]));
 		for (size_t i = 0; i < m->set_slots; i++) {
 			size_t at = (size_t)m->set[i] & (slots - 1);
@@ -309,6 +321,7 @@ static void add_to_set(struct statsd *s, struct metric *m, str value)
 		free(m->set);
 		m->set = grown;
 		m->set_slots = slots;
+		s->set_bytes += more;
 	}
 	size_t at = (size_t)hash & (m->set_slots - 1);
 	while (m->set[at] && m->set[at] != hash)
@@ -317,32 +330,47 @@ static void add_to_set(struct statsd *s, struct metric *m, str value)
 	m->set[at] = hash;
 }
 
-static errc take_value(struct statsd *s, struct metric *m, const struct line *l, bool milliseconds,
-		       str text, struct err *e)
+static bool is_relative(str text)
 {
-	double v;
-	if (m->kind == KIND_SET) {
-		add_to_set(s, m, text);
-		return OK;
-	}
-	bool relative = text.len && (text.ptr[0] == '+' || text.ptr[0] == '-');
+	return text.ptr[0] == '+' || text.ptr[0] == '-';
+}
+
+static errc read_value(enum kind kind, const struct line *l, str text, double *ret, struct err *e)
+{
 	str number = text.len && text.ptr[0] == '+' ? (str){ text.ptr + 1, text.len - 1 } : text;
-	if (!number.len || !intake_number(number, &v) || !isfinite(v))
+	if (!number.len || !intake_number(number, ret) || !isfinite(*ret) ||
+	    !isfinite(*ret / l->rate))
 		FAIL(e, ERR_INVALID, "\"%.*s\" is no number",
 		     (int)(text.len < SHOWN_MAX ? text.len : SHOWN_MAX), text.ptr);
+	if (kind == KIND_COUNTER && *ret < 0)
+		FAIL(e, ERR_INVALID, "a counter cannot go back by %g", -*ret);
+	return OK;
+}
+
+/* All values of a line, before the first counts: a bad line changes nothing. A set's value is one,
+ * colons and all. */
+static errc check_values(enum kind kind, const struct line *l, struct err *e)
+{
+	str rest = l->values, text;
+	double v;
+	while (kind != KIND_SET && rest.len && str_split(&rest, ':', &text))
+		TRY(read_value(kind, l, text, &v, e));
+	return OK;
+}
+
+static void take_value(struct statsd *s, struct metric *m, const struct line *l, bool milliseconds,
+		       str text, double v)
+{
 	switch (m->kind) {
 	case KIND_COUNTER:
-		if (v < 0)
-			FAIL(e, ERR_INVALID, "a counter cannot go back by %g", -v);
 		m->value += v / l->rate;
 		break;
 	case KIND_GAUGE:
-		m->value = relative ? m->value + v : v;
+		m->value = is_relative(text) ? m->value + v : v;
 		break;
 	default:
 		observe(s, m, milliseconds ? v / 1000 : v, 1 / l->rate);
 	}
-	return OK;
 }
 
 static errc take_line(struct statsd *s, str text, time_ms now, struct intake_result *ret,
@@ -358,12 +386,20 @@ static errc take_line(struct statsd *s, str text, time_ms now, struct intake_res
 	if (!kind_of(l.type, &kind, &milliseconds))
 		FAIL(e, ERR_INVALID, "there is no type \"%.*s\": use c, g, ms, h, d or s",
 		     (int)(l.type.len < 20 ? l.type.len : 20), l.type.ptr);
-	TRY(make_key(&l, &key, e));
+	TRY(check_values(kind, &l, e));
+	TRY(make_key(&l, kind, &key, e));
 	TRY(metric_of(s, buf_str(&key), kind, &m, e));
 	m->used_at = now;
 	ret->series_count++;
-	while (l.values.len && str_split(&l.values, ':', &value))
-		TRY(take_value(s, m, &l, milliseconds, value, e));
+	if (kind == KIND_SET) {
+		add_to_set(s, m, l.values);
+		return OK;
+	}
+	while (l.values.len && str_split(&l.values, ':', &value)) {
+		double v;
+		TRY(read_value(kind, &l, value, &v, e));
+		take_value(s, m, &l, milliseconds, value, v);
+	}
 	return OK;
 }
 
@@ -492,9 +528,10 @@ static void flush_metric(struct flushing *f, struct metric *m, bool stale)
 		break;
 	case KIND_SET:
 		put(f, m, "", NULL, stale ? stale_marker() : (double)m->set_count);
-		m->set_count = 0;
-		if (m->set)
-			memset(m->set, 0, m->set_slots * sizeof(m->set[0]));
+		f->s->set_bytes -= m->set_slots * sizeof(m->set[0]);
+		free(m->set);
+		m->set = NULL;
+		m->set_count = m->set_slots = 0;
 		break;
 	case KIND_HISTOGRAM:
 		if (m->buckets)

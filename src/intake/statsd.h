@@ -3,10 +3,9 @@
  *
  * A counter becomes a cumulative counter, a gauge a gauge, a timer (`ms`: in seconds), `h` and `d`
  * a histogram, a set a gauge of the distinct values since the flush before.
- * Limits: the number of series and of a set's values; a series not sent for idle_ms is forgotten.
- * Threads: any.
- * Source: github.com/statsd/statsd metric types; DogStatsD datagram format 1.3; names as
- *   statsd_exporter makes them.
+ * Limits: the number of series, of a set's values, and the memory of all sets; a series not sent
+ * for idle_ms is forgotten. Threads: any. Source: github.com/statsd/statsd metric types; DogStatsD
+ * datagram format 1.3; names as statsd_exporter makes them.
  */
 #pragma once
 

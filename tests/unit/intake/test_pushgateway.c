@@ -157,6 +157,40 @@ static void saved_and_loaded(void **state)
 	assert_ok(pushgateway_load(w->g, "/nonexistent/pushed", &fixture_error));
 }
 
+/* What was accepted one after the other is accepted again when it is loaded, in whatever order the
+ * groups are: the daemon starts with this file. */
+static void changed_types_are_loaded(void **state)
+{
+	struct gateway *w = *state;
+	char path[128];
+	snprintf(path, sizeof(path), "%s/pushed", w->f.folder);
+	assert_ok(push(w, PUSHGATEWAY_POST, "/job/b", "z 1\n"));
+	assert_ok(push(w, PUSHGATEWAY_POST, "/job/a", "# TYPE x counter\nx 1\ny 1\n"));
+	assert_ok(push(w, PUSHGATEWAY_POST, "/job/a", "# TYPE x gauge\nx 2\n"));
+	assert_ok(push(w, PUSHGATEWAY_POST, "/job/b", "# TYPE x gauge\nx 3\n"));
+	assert_ok(pushgateway_save(w->g, path, &fixture_error));
+	pushgateway_free(w->g);
+	w->g = pushgateway_new();
+	assert_ok(pushgateway_load(w->g, path, &fixture_error));
+	const char *all = expose(w, 0);
+	assert_non_null(strstr(all, "x{job=\"a\"} 2@0\nx{job=\"b\"} 3@0\ny{job=\"a\"} 1@0\n"
+				    "z{job=\"b\"} 1@0\n"));
+}
+
+static void a_large_group_can_be_replaced(void **state)
+{
+	struct gateway *w = *state;
+	struct buf body = buf_init(PUSHGATEWAY_BYTES_MAX);
+	while (body.len < PUSHGATEWAY_BYTES_MAX / 8 * 5) /* a remark, which is read in no time */
+		buf_printf(&body, "# %*s\n", 60000, "");
+	buf_add_c(&body, "a 1\n");
+	assert_ok(push(w, PUSHGATEWAY_PUT, "/job/j", buf_cstr(&body)));
+	assert_ok(push(w, PUSHGATEWAY_PUT, "/job/j", buf_cstr(&body)));
+	assert_int_equal(push(w, PUSHGATEWAY_PUT, "/job/k", buf_cstr(&body)), ERR_LIMIT);
+	assert_int_equal(push(w, PUSHGATEWAY_POST, "/job/j", buf_cstr(&body)), ERR_LIMIT);
+	buf_done(&body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +203,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(encoded_paths, open_gateway, close_gateway),
 		cmocka_unit_test_setup_teardown(what_is_refused, open_gateway, close_gateway),
 		cmocka_unit_test_setup_teardown(saved_and_loaded, open_gateway, close_gateway),
+		cmocka_unit_test_setup_teardown(changed_types_are_loaded, open_gateway,
+						close_gateway),
+		cmocka_unit_test_setup_teardown(a_large_group_can_be_replaced, open_gateway,
+						close_gateway),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
